@@ -1,0 +1,126 @@
+"""The one settings object: read once from the environment or a file, then passed on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: where `dbt/`, `warehouse/ddl/` and `prefect.yaml` are found."""
+
+
+class ConfigurationError(ValueError):
+    """A setting is missing or contradicts another; the message names the setting and the next step."""
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """Everything that differs between a laptop and production.
+
+    Read from variables that start with `CUSTOMER_ANALYTICS_` and from a `.env` file in the working folder (the
+    environment wins). Secrets are `SecretStr`: printing the object shows stars.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CUSTOMER_ANALYTICS_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Annotated[Path, AfterValidator(_absolute)] = Path(".local")
+    """Folder of all state: local warehouse, lake, logs, reports, service files."""
+
+    target: Literal["local", "snowflake"] = "local"
+    """Which warehouse: `local` (started on demand on this machine) or `snowflake`."""
+
+    lake_url: str = ""
+    """Where we write staged and quarantined files: a folder or `s3://bucket/prefix`. Empty: `<home>/lake`."""
+
+    sources_dir: Annotated[Path, AfterValidator(_absolute)] = PROJECT_ROOT / "warehouse" / "sources"
+    """Folder of the source mappings (one YAML file a source)."""
+
+    # Snowflake -------------------------------------------------------------------------------------------------------
+    snowflake_account: str = ""
+    snowflake_user: str = ""
+    snowflake_password: SecretStr | None = None
+    snowflake_private_key_path: Path | None = None
+    snowflake_private_key_passphrase: SecretStr | None = None
+    snowflake_role: str = "CUSTOMER_ANALYTICS_LOADER"
+    snowflake_warehouse: str = "CUSTOMER_ANALYTICS"
+    snowflake_storage_integration: str = ""
+    """Name of the storage integration by which Snowflake reads an `s3://` lake. Empty: files are PUT to an internal
+    stage."""
+    snowflake_block: str = ""
+    """Name of a saved Prefect `SnowflakeConnector` block to use instead of the fields above."""
+    database: str = "ANALYTICS"
+
+    # S3 --------------------------------------------------------------------------------------------------------------
+    aws_endpoint_url: str | None = None
+    """Endpoint of an S3-compatible store (moto in tests); empty for AWS itself."""
+    aws_region: str = "eu-west-1"
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    s3_block: str = ""
+    """Name of a saved Prefect `S3Bucket` block to take credentials from instead of the fields above."""
+
+    # Business --------------------------------------------------------------------------------------------------------
+    shop_timezone: str = "Europe/London"
+    """The timezone of business dates (`_date` columns)."""
+    shop_country: str = "GB"
+    """ISO 3166 code whose public holidays DIM_DATE carries."""
+    fiscal_year_start_month: Annotated[int, Field(ge=1, le=12)] = 4
+    calendar_start: str = "2009-01-01"
+    calendar_end: str = "2035-12-31"
+
+    # Ingestion -------------------------------------------------------------------------------------------------------
+    file_group_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
+    """Files are staged in groups of about this many (compressed) bytes, one orchestrator task each."""
+    read_block_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
+    """A file is read in blocks of this many decompressed bytes; bounds a step's memory."""
+
+    # Quality ---------------------------------------------------------------------------------------------------------
+    use_alibi_detect: bool = True
+    """Whether detectors may use alibi-detect (Business Source Licence; see README). Without it those layers are off."""
+    anomaly_budget_per_100k: Annotated[float, Field(gt=0)] = 100.0
+    """Clean rows in 100,000 that detection may flag."""
+    alert_urls: list[SecretStr] = []
+    """Apprise URLs that alerts go to, as a JSON list. Empty: alerts are only logged."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        if self.target == "snowflake" and not self.snowflake_block:
+            missing = [name for name in ("snowflake_account", "snowflake_user") if not getattr(self, name)]
+            if missing:
+                variables = ", ".join(f"CUSTOMER_ANALYTICS_{name.upper()}" for name in missing)
+                raise ConfigurationError(f"target is snowflake, but {variables} is not set; set it, or use target local")
+            if self.snowflake_password is None and self.snowflake_private_key_path is None:
+                raise ConfigurationError(
+                    "target is snowflake, but neither CUSTOMER_ANALYTICS_SNOWFLAKE_PASSWORD nor "
+                    "CUSTOMER_ANALYTICS_SNOWFLAKE_PRIVATE_KEY_PATH is set; set one of them"
+                )
+        return self
+
+    @property
+    def lake(self) -> str:
+        """The lake's URL, with the default filled in."""
+        return self.lake_url or str(self.home / "lake")
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        ConfigurationError: a setting is missing or contradicts another.
+        pydantic.ValidationError: a value has the wrong type.
+    """
+    return Settings()
