@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     snowflake_password: SecretStr | None = None
     snowflake_private_key_path: Path | None = None
     snowflake_private_key_passphrase: SecretStr | None = None
-    snowflake_role: str = "CUSTOMER_ANALYTICS_LOADER"
+    snowflake_role: str = "CUSTOMER_ANALYTICS_PIPELINE"
     snowflake_warehouse: str = "CUSTOMER_ANALYTICS"
     snowflake_storage_integration: str = ""
     """Name of the storage integration by which Snowflake reads an `s3://` lake. Empty: files are PUT to an internal
