@@ -1,0 +1,130 @@
+"""What steps hand to each other: references and counts, never rows. All of it travels as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Result(BaseModel):
+    """Base of all results: unchangeable, strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunIdentity(Result):
+    """Who a run is; decided once, passed to every step, the same on every orchestrator."""
+
+    run_id: str
+    flow: str
+    """The flow that began the run; its last step closes it."""
+    source: str
+    landing: str
+    """Folder or `s3://` URL in which the source's files land."""
+    started_at: datetime
+    """UTC; the `_ingested_at` of every row the run lands."""
+
+    @property
+    def ingested_at(self) -> datetime:
+        """`started_at` as the warehouse stores it: UTC without offset."""
+        return self.started_at.astimezone(UTC).replace(tzinfo=None)
+
+
+class FileGroup(Result):
+    """Files that one task stages. Which files they are is in the ledger (OPS.FILES)."""
+
+    number: int
+    files: int
+    size_bytes: int
+
+
+class StagedGroup(Result):
+    """What became of a group's files."""
+
+    number: int
+    files_staged: int
+    files_refused: int
+    files_empty: int
+    rows_staged: int
+    rows_quarantined: int
+
+
+class LoadSummary(Result):
+    """What a run brought into RAW."""
+
+    files_loaded: int
+    files_duplicate: int
+    rows_loaded: int
+
+
+class LayerSummary(Result):
+    """What dbt did in one layer."""
+
+    layer: str
+    models: int
+    seconds: float
+
+
+class TestSummary(Result):
+    """Results of the dbt tests of a run."""
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    passed: int
+    warned: int
+    failed: int
+    failures: list[str]
+    """Names of failed tests with dbt's message, at most twenty."""
+
+
+class ReconciliationSummary(Result):
+    """Whether everything that came in is where it belongs."""
+
+    checks: int
+    failures: list[str]
+    """Each failed check with what was expected and found."""
+
+
+class AnomalySummary(Result):
+    """What the detectors found in the order lines that are new to them."""
+
+    rows_scored: int
+    findings: int
+    critical: int
+    money_at_risk: dict[str, Decimal]
+    """By currency."""
+    notes: list[str]
+    """Layers that were off, and why."""
+
+
+class AlertSummary(Result):
+    """Where alerts went."""
+
+    alerts: int
+    channels: int
+    undelivered: int
+
+
+class ReportLocation(Result):
+    """Where the report is."""
+
+    path: str
+
+
+class RunSummary(Result):
+    """How a run ended, as stored in OPS.RUNS and shown by the CLI, Prefect and the report."""
+
+    run_id: str
+    state: str
+    """`completed`, or `failed` by the verdict of the quality checks."""
+    files: dict[str, int]
+    """Files by state."""
+    rows_loaded: int
+    rows_quarantined: int
+    files_refused: int
+    reconciliation_failures: list[str]
+    test_failures: list[str]
+    anomalies: int
+    report: str

@@ -1,0 +1,122 @@
+"""Beginning a run: who it is, and that the warehouse is ready for it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from flows.connections import open_session
+from flows.results import RunIdentity
+from flows.settings import ConfigurationError, Settings
+
+logger = logging.getLogger(__name__)
+
+
+def new_run_id(started_at: datetime) -> str:
+    """A run id that sorts by time: `20250301T120000Z-1a2b3c4d`."""
+    return f"{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
+def begin_run(
+    flow: str, source: str, landing: str, run_id: str, started_at: str, run: RunIdentity | None, settings: Settings
+) -> RunIdentity:
+    """Decide who the run is, make the warehouse ready and enter the run in the ledger.
+
+    Args:
+        flow: the flow that asks.
+        source: name of a source mapping.
+        landing: folder or URL where its files land; empty: `<home>/landing/<source>`.
+        run_id: the run's id, where somebody decided it already; empty: a new one.
+        started_at: the run's start (ISO 8601), likewise.
+        run: the run this flow is a part of; then it is returned as it is.
+        settings: the settings.
+
+    Raises:
+        ConfigurationError: `started_at` is no time, or there is no mapping for the source.
+    """
+    if run is not None:
+        return run
+    from flows.sources.mapping import load_mapping
+    from warehouse import ledger
+
+    mapping = load_mapping(source, settings.sources_dir)
+    try:
+        start = datetime.fromisoformat(started_at) if started_at else datetime.now(UTC)
+    except ValueError:
+        raise ConfigurationError(
+            f"started_at is {started_at!r}; expected ISO 8601, e.g. 2025-03-01T12:00:00+00:00"
+        ) from None
+    start = start.astimezone(UTC) if start.tzinfo else start.replace(tzinfo=UTC)
+    identity = RunIdentity(
+        run_id=run_id or new_run_id(start),
+        flow=flow,
+        source=source,
+        landing=landing_url(landing, source, settings),
+        started_at=start,
+    )
+    with open_session(settings) as session:
+        from warehouse.migrations import migrate
+
+        applied = migrate(session, database=settings.database, warehouse=settings.snowflake_warehouse)
+        if applied:
+            logger.info("warehouse: applied %s", ", ".join(applied))
+            fill_calendar(session, settings)
+        conventions = mapping.conventions
+        path = settings.sources_dir / f"{source}.yml"
+        session.execute(
+            _statement("save_conventions"),
+            [
+                source,
+                mapping.timezone,
+                mapping.currency,
+                conventions.cancellation_prefix,
+                conventions.adjustment_prefix,
+                conventions.non_product_pattern,
+                conventions.float_formatted_ids,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+            ],
+        )
+        ledger.begin_run(
+            session,
+            [
+                identity.run_id,
+                flow,
+                source,
+                identity.landing,
+                os.environ.get("CUSTOMER_ANALYTICS_ENGINE", ""),
+                ledger.utc_text(start),
+            ],
+        )
+    logger.info("run %s of %s from %s", identity.run_id, source, identity.landing)
+    return identity
+
+
+def _statement(name: str) -> str:
+    from warehouse.session import statement
+
+    return statement(name)
+
+
+def landing_url(landing: str, source: str, settings: Settings) -> str:
+    """Where the files of a source land: what was asked for, as an absolute path or URL, or the default."""
+    if not landing:
+        return str(settings.home / "landing" / source)
+    return landing if "://" in landing else str(Path(landing).expanduser().absolute())
+
+
+def fill_calendar(session: object, settings: Settings) -> int:
+    """Enter the public holidays of the shop's country, for DIM_DATE; returns how many there are."""
+    from warehouse.migrations import fill_holidays
+    from warehouse.session import Session
+
+    assert isinstance(session, Session)
+    return fill_holidays(
+        session,
+        settings.shop_country,
+        date.fromisoformat(settings.calendar_start),
+        date.fromisoformat(settings.calendar_end),
+    )

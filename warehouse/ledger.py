@@ -1,0 +1,93 @@
+"""The ledger (schema OPS): which files were seen, what became of them, and who works on them.
+
+All functions take an open `Session`; those that change several things say whether they need a transaction around them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from warehouse.session import Session, statement
+
+FINAL_STATES = frozenset({"loaded", "empty", "refused", "duplicate"})
+"""A file version in one of these is never looked at again."""
+
+ROWS_PER_STATEMENT = 2000
+"""Ledger rows that travel as one bound JSON value; keeps it well under Snowflake's 16 MB."""
+
+
+def utc_text(moment: datetime) -> str:
+    """A moment as the ledger's statements take it: UTC, without offset."""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return moment.isoformat(sep=" ")
+
+
+def utc_now() -> str:
+    """The time now, as the ledger's statements take it."""
+    return utc_text(datetime.now(UTC))
+
+
+def save_json(session: Session, name: str, rows: Sequence[Mapping[str, Any]], *values: str) -> None:
+    """Run a statement of `warehouse/sql` that takes rows as one bound JSON array, then other values."""
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        chunk = json.dumps(rows[start : start + ROWS_PER_STATEMENT], default=str)
+        session.execute(statement(name), [chunk, *values])
+
+
+def final_files(session: Session, source: str) -> set[tuple[str, str, str]]:
+    """(entity, file key, etag) of every file version of a source that is done with."""
+    return {
+        (row["entity"], row["file_key"], row["etag"])
+        for row in session.rows(statement("files_in_ledger"), [source])
+        if row["state"] in FINAL_STATES
+    }
+
+
+def record_planned(session: Session, files: Sequence[Mapping[str, Any]]) -> None:
+    """Enter files that a run will stage: rows with the columns of `record_planned_files.sql`."""
+    save_json(session, "record_planned_files", files)
+
+
+def files_of_group(session: Session, run_id: str, group_number: int) -> list[dict[str, Any]]:
+    """Files of one group that are still to be staged or loaded, by key."""
+    return session.rows(statement("files_of_group"), [run_id, group_number])
+
+
+def record_staged(session: Session, files: Sequence[Mapping[str, Any]]) -> None:
+    """Enter what staging made of a group's files: rows with the columns of `record_staged_files.sql`."""
+    save_json(session, "record_staged_files", files)
+
+
+def mark_duplicates(session: Session, source: str) -> None:
+    """Turn staged files whose content is already loaded, or staged twice, into duplicates."""
+    session.execute(statement("mark_duplicate_files"), [source])
+
+
+def claim_staged(session: Session, run_id: str, source: str, entity: str) -> list[dict[str, Any]]:
+    """Mark all staged files of an entity as loaded and return them.
+
+    To be called inside the transaction that loads them: who fails rolls both back, and of two runs that want the same
+    files one gets them.
+    """
+    moment = utc_now()
+    session.execute(statement("claim_staged_files"), [run_id, moment, source, entity])
+    return session.rows(statement("files_claimed"), [run_id, moment, source, entity])
+
+
+def record_loaded_rows(session: Session, source: str, entity: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Enter how many rows the warehouse loaded of each staged file."""
+    save_json(session, "record_loaded_rows", rows, source, entity)
+
+
+def begin_run(session: Session, values: Iterable[Any]) -> None:
+    """Enter a run as running; values as `begin_run.sql` lists them. Again for the same run: it runs again."""
+    session.execute(statement("begin_run"), list(values))
+
+
+def finish_run(session: Session, run_id: str, state: str, summary: Mapping[str, Any]) -> None:
+    """Enter how a run ended."""
+    session.execute(statement("finish_run"), [state, utc_now(), json.dumps(summary, default=str), run_id])

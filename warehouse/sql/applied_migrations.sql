@@ -1,0 +1,4 @@
+select
+    file_name,
+    checksum
+from ops.schema_migrations

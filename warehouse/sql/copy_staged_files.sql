@@ -1,0 +1,6 @@
+-- Identifiers and the list of files are filled in by warehouse.loading, quoted.
+copy into identifier($target_table)
+from $stage_folder
+files = $files
+file_format = (format_name = 'raw.staged_parquet')
+match_by_column_name = case_insensitive

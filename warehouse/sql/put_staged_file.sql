@@ -1,0 +1,1 @@
+put $source $stage_folder auto_compress = false overwrite = true

@@ -1,0 +1,163 @@
+-- One row per check and measure: what is upstream, what is downstream. Equal to the last digit, or the run fails.
+-- Bound: 1. source.
+with
+chosen as (select ?::varchar as source_system),
+
+ledger as (
+    select files.*
+    from ops.files as files
+    inner join chosen on files.source_system = chosen.source_system
+    where files.state in ('loaded', 'empty', 'refused')
+),
+
+ledger_totals as (
+    select
+        coalesce(sum(rows_in), 0) as rows_in,
+        coalesce(sum(rows_staged), 0) as rows_staged,
+        coalesce(sum(rows_quarantined), 0) as rows_quarantined,
+        coalesce(sum(iff(state = 'loaded', rows_staged, 0)), 0) as rows_to_load,
+        coalesce(sum(iff(state = 'loaded', rows_loaded, 0)), 0) as rows_loaded,
+        coalesce(sum(iff(state = 'loaded' and entity = 'order_lines', rows_staged, 0)), 0) as order_lines_to_load,
+        coalesce(sum(iff(state = 'loaded' and entity = 'order_lines', control_quantity, 0)), 0) as quantity,
+        coalesce(sum(iff(state = 'loaded' and entity = 'order_lines', control_amount, 0)), 0) as amount
+    from ledger
+),
+
+quarantined as (
+    select count(*) as quarantine_rows
+    from ops.quarantine
+    inner join chosen on ops.quarantine.source = chosen.source_system
+    where ops.quarantine.source_row is not null
+),
+
+raw_rows as (
+    select count(*) as raw_rows from raw.customers
+    inner join chosen on raw.customers._source_system = chosen.source_system
+    union all
+    select count(*) from raw.products
+    inner join chosen on raw.products._source_system = chosen.source_system
+    union all
+    select count(*) from raw.fx_rates
+    inner join chosen on raw.fx_rates._source_system = chosen.source_system
+    union all
+    select count(*) from raw.order_lines
+    inner join chosen on raw.order_lines._source_system = chosen.source_system
+),
+
+raw_order_lines as (
+    select
+        count(*) as order_lines,
+        coalesce(sum(try_to_decimal(trim(quantity), 18, 4)), 0) as quantity,
+        coalesce(sum(try_to_decimal(trim(quantity), 18, 4) * try_to_decimal(trim(unit_price), 18, 4)), 0) as amount,
+        coalesce(
+            sum(round(try_to_decimal(trim(quantity), 18, 4) * try_to_decimal(trim(unit_price), 18, 4), 4)), 0
+        ) as rounded_amount
+    from raw.order_lines
+    inner join chosen on raw.order_lines._source_system = chosen.source_system
+),
+
+facts as (
+    select
+        count(*) as fact_lines,
+        coalesce(sum(gross_amount), 0) as gross_amount,
+        coalesce(sum(discount_amount), 0) as discount_amount,
+        coalesce(sum(net_amount), 0) as net_amount
+    from marts.fact_orders
+    inner join chosen on marts.fact_orders.source_system = chosen.source_system
+),
+
+rejected as (
+    select
+        count(*) as rejected_lines,
+        coalesce(sum(gross_amount), 0) as gross_amount
+    from staging.order_line_rejects
+    inner join chosen on staging.order_line_rejects._source_system = chosen.source_system
+)
+
+select
+    'records in files = staged + quarantined' as check_name,
+    'rows' as measure,
+    rows_in::number(38, 8) as expected_value,
+    (rows_staged + rows_quarantined)::number(38, 8) as actual_value,
+    'OPS.FILES: rows_in against rows_staged + rows_quarantined' as detail
+from ledger_totals
+union all
+select
+    'quarantined = OPS.QUARANTINE',
+    'rows',
+    ledger_totals.rows_quarantined::number(38, 8),
+    quarantined.quarantine_rows::number(38, 8),
+    'OPS.FILES.rows_quarantined against rows of OPS.QUARANTINE that name a record'
+from ledger_totals
+cross join quarantined
+union all
+select
+    'staged = loaded',
+    'rows',
+    rows_to_load::number(38, 8),
+    rows_loaded::number(38, 8),
+    'OPS.FILES: rows_staged against rows_loaded of loaded files'
+from ledger_totals
+union all
+select
+    'loaded = RAW',
+    'rows',
+    ledger_totals.rows_loaded::number(38, 8),
+    (select sum(raw_rows.raw_rows) from raw_rows)::number(38, 8),
+    'OPS.FILES.rows_loaded against all RAW tables'
+from ledger_totals
+union all
+select
+    'staged order lines = RAW.ORDER_LINES',
+    'rows',
+    ledger_totals.order_lines_to_load::number(38, 8),
+    raw_order_lines.order_lines::number(38, 8),
+    'OPS.FILES against RAW.ORDER_LINES'
+from ledger_totals
+cross join raw_order_lines
+union all
+select
+    'staged order lines = RAW.ORDER_LINES',
+    'quantity',
+    ledger_totals.quantity::number(38, 8),
+    raw_order_lines.quantity::number(38, 8),
+    'OPS.FILES.control_quantity against RAW.ORDER_LINES.quantity'
+from ledger_totals
+cross join raw_order_lines
+union all
+select
+    'staged order lines = RAW.ORDER_LINES',
+    'quantity x unit price, all currencies',
+    ledger_totals.amount::number(38, 8),
+    raw_order_lines.amount::number(38, 8),
+    'OPS.FILES.control_amount against RAW.ORDER_LINES quantity x unit_price'
+from ledger_totals
+cross join raw_order_lines
+union all
+select
+    'RAW.ORDER_LINES = FACT_ORDERS + rejects',
+    'rows',
+    raw_order_lines.order_lines::number(38, 8),
+    (facts.fact_lines + rejected.rejected_lines)::number(38, 8),
+    'RAW.ORDER_LINES against MARTS.FACT_ORDERS and STAGING.ORDER_LINE_REJECTS'
+from raw_order_lines
+cross join facts
+cross join rejected
+union all
+select
+    'RAW.ORDER_LINES = FACT_ORDERS + rejects',
+    'gross amount, all currencies',
+    raw_order_lines.rounded_amount::number(38, 8),
+    (facts.gross_amount + rejected.gross_amount)::number(38, 8),
+    'RAW.ORDER_LINES quantity x unit_price against gross_amount of MARTS.FACT_ORDERS and STAGING.ORDER_LINE_REJECTS'
+from raw_order_lines
+cross join facts
+cross join rejected
+union all
+select
+    'FACT_ORDERS: net = gross - discount',
+    'net amount, all currencies',
+    (gross_amount - discount_amount)::number(38, 8),
+    net_amount::number(38, 8),
+    'MARTS.FACT_ORDERS'
+from facts

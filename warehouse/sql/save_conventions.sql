@@ -1,0 +1,30 @@
+-- Bound: 1. source, 2. timezone, 3. currency, 4. cancellation prefix, 5. adjustment prefix, 6. non-product pattern,
+-- 7. float-formatted ids, 8. hash of the mapping file.
+merge into ops.source_conventions as target
+using (
+    select
+        ?::varchar as source_system,
+        ?::varchar as timezone,
+        ?::varchar as default_currency,
+        ?::varchar as cancellation_prefix,
+        ?::varchar as adjustment_prefix,
+        ?::varchar as non_product_pattern,
+        ?::boolean as float_formatted_ids,
+        ?::varchar as mapping_hash
+) as mapping
+    on target.source_system = mapping.source_system
+when matched then update set
+    timezone = mapping.timezone,
+    default_currency = mapping.default_currency,
+    cancellation_prefix = mapping.cancellation_prefix,
+    adjustment_prefix = mapping.adjustment_prefix,
+    non_product_pattern = mapping.non_product_pattern,
+    float_formatted_ids = mapping.float_formatted_ids,
+    mapping_hash = mapping.mapping_hash
+when not matched then insert (
+    source_system, timezone, default_currency, cancellation_prefix, adjustment_prefix, non_product_pattern,
+    float_formatted_ids, mapping_hash
+) values (
+    mapping.source_system, mapping.timezone, mapping.default_currency, mapping.cancellation_prefix,
+    mapping.adjustment_prefix, mapping.non_product_pattern, mapping.float_formatted_ids, mapping.mapping_hash
+)
