@@ -128,3 +128,23 @@ class RunSummary(Result):
     test_failures: list[str]
     anomalies: int
     report: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether anything of what came in went to quarantine."""
+        return bool(self.rows_quarantined or self.files_refused)
+
+    def markdown(self) -> str:
+        """The summary as people read it."""
+        files = ", ".join(f"{count} {state}" for state, count in sorted(self.files.items())) or "none new"
+        lines = [
+            f"## Run {self.run_id}: {self.state}",
+            f"- files: {files}",
+            f"- rows loaded: {self.rows_loaded:,}",
+            f"- in quarantine: {self.rows_quarantined:,} records, {self.files_refused} files",
+            f"- anomalies: {self.anomalies}",
+            f"- reconciliation: {'; '.join(self.reconciliation_failures) or 'everything ties'}",
+            f"- dbt tests: {'; '.join(self.test_failures) or 'all passed'}",
+            f"- report: {self.report}",
+        ]
+        return "\n".join(lines)

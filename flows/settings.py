@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     # Ingestion -------------------------------------------------------------------------------------------------------
     file_group_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
     """Files are staged in groups of about this many (compressed) bytes, one orchestrator task each."""
+    file_group_minimum: Annotated[int, Field(ge=1)] = 4
+    """Files are spread over at least this many groups, so that small deliveries use several workers too."""
     read_block_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
     """A file is read in blocks of this many decompressed bytes; bounds a step's memory."""
 
@@ -92,6 +94,12 @@ class Settings(BaseSettings):
     """Whether detectors may use alibi-detect (Business Source Licence; see README). Without it those layers are off."""
     anomaly_budget_per_100k: Annotated[float, Field(gt=0)] = 100.0
     """Clean rows in 100,000 that detection may flag."""
+    detector_history_rows: Annotated[int, Field(ge=1000)] = 2_000_000
+    """Detectors learn from at most this many order lines, the latest ones; bounds their memory."""
+    detector_fits: Annotated[int, Field(ge=1)] = 4
+    """A first load of many months is judged in at most this many steps, each by what came before it."""
+    alert_findings_shown: Annotated[int, Field(ge=1)] = 10
+    """Findings written out in one alert; the rest is counted."""
     alert_urls: list[SecretStr] = []
     """Apprise URLs that alerts go to, as a JSON list. Empty: alerts are only logged."""
 
@@ -101,7 +109,9 @@ class Settings(BaseSettings):
             missing = [name for name in ("snowflake_account", "snowflake_user") if not getattr(self, name)]
             if missing:
                 variables = ", ".join(f"CUSTOMER_ANALYTICS_{name.upper()}" for name in missing)
-                raise ConfigurationError(f"target is snowflake, but {variables} is not set; set it, or use target local")
+                raise ConfigurationError(
+                    f"target is snowflake, but {variables} is not set; set it, or use target local"
+                )
             if self.snowflake_password is None and self.snowflake_private_key_path is None:
                 raise ConfigurationError(
                     "target is snowflake, but neither CUSTOMER_ANALYTICS_SNOWFLAKE_PASSWORD nor "

@@ -62,6 +62,11 @@ def record_staged(session: Session, files: Sequence[Mapping[str, Any]]) -> None:
     save_json(session, "record_staged_files", files)
 
 
+def forget_quarantine(session: Session, source: str, hashes: Sequence[str]) -> None:
+    """Remove what quarantine holds of files, by content hash, before it is written again."""
+    save_json(session, "forget_quarantine", [{"source_hash": value} for value in hashes], source)
+
+
 def mark_duplicates(session: Session, source: str) -> None:
     """Turn staged files whose content is already loaded, or staged twice, into duplicates."""
     session.execute(statement("mark_duplicate_files"), [source])

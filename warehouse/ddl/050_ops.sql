@@ -30,7 +30,7 @@ create table if not exists ops.files (
     landing_url varchar not null comment 'Landing folder or bucket',
     size_bytes number(38, 0) not null comment 'Size as landed',
     modified_at timestamp_ntz comment 'Last change as landed, UTC',
-    state varchar not null comment 'planned, loaded, empty, refused, duplicate or superseded; staged while on its way',
+    state varchar not null comment 'planned, then staged; at last loaded, empty, refused or duplicate',
     reason varchar comment 'Why it was refused, or what it duplicates',
     content_hash varchar comment 'SHA-256 of its bytes',
     staged_key varchar comment 'Staged file in the lake',
@@ -52,7 +52,6 @@ create table if not exists ops.files (
 comment = 'Grain: one row per version of a landed file';
 
 create table if not exists ops.quarantine (
-    quarantine_id varchar not null comment 'Hash of source, file content, record and reason: the same bad record has one id',
     source varchar not null comment 'Name of the source mapping',
     entity varchar not null comment 'RAW table the record was for, in lower case',
     source_file varchar not null comment 'Path relative to the landing folder',

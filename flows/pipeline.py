@@ -1,0 +1,97 @@
+"""The flows. They compose tasks and other flows and do nothing else: no branching on a result, no input or output.
+
+Airflow runs the same bodies: `airflow_dags.adapter` traces them.
+"""
+
+from __future__ import annotations
+
+from prefect import flow, unmapped
+
+from flows.results import LayerSummary, LoadSummary, RunIdentity, RunSummary
+from flows.tasks import (
+    begin_run,
+    conclude_run,
+    detect_anomalies,
+    discover_files,
+    load_staged,
+    reconcile,
+    run_dbt_layer,
+    run_dbt_tests,
+    send_alerts,
+    stage_files,
+    write_report,
+)
+
+
+@flow(name="ingest_batch")
+def ingest_batch(
+    source: str = "shop",
+    landing: str = "",
+    run_id: str = "",
+    started_at: str = "",
+    run: RunIdentity | None = None,
+) -> LoadSummary:
+    """Legacy files into RAW: discover, stage (mapped over groups of files), load."""
+    run = begin_run(
+        flow="ingest_batch", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run
+    )
+    groups = discover_files(run=run)
+    staged = stage_files.map(group=groups, run=unmapped(run))
+    return load_staged(run=run, wait_for=[staged])
+
+
+@flow(name="transform")
+def transform(
+    source: str = "shop",
+    landing: str = "",
+    run_id: str = "",
+    started_at: str = "",
+    run: RunIdentity | None = None,
+) -> LayerSummary:
+    """dbt, a task a layer: RAW through STAGING to MARTS."""
+    run = begin_run(flow="transform", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
+    run_dbt_layer(layer="seeds", run=run)
+    run_dbt_layer(layer="staging", run=run)
+    run_dbt_layer(layer="intermediate", run=run)
+    return run_dbt_layer(layer="marts", run=run)
+
+
+@flow(name="quality")
+def quality(
+    source: str = "shop",
+    landing: str = "",
+    run_id: str = "",
+    started_at: str = "",
+    run: RunIdentity | None = None,
+) -> RunSummary:
+    """dbt tests, reconciliation and anomaly detection; alerts and report; then the verdict."""
+    run = begin_run(flow="quality", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
+    tests = run_dbt_tests.submit(run=run)
+    reconciliation = reconcile.submit(run=run)
+    anomalies = detect_anomalies.submit(run=run)
+    alerts = send_alerts.submit(run=run, wait_for=[tests, reconciliation, anomalies])
+    report = write_report.submit(run=run, wait_for=[alerts])
+    return conclude_run(run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, report=report)
+
+
+@flow(name="customer_analytics")
+def customer_analytics(
+    source: str = "shop",
+    landing: str = "",
+    run_id: str = "",
+    started_at: str = "",
+) -> RunSummary:
+    """The whole pipeline: ingest, transform, check.
+
+    Args:
+        source: name of a source mapping.
+        landing: folder or `s3://` URL where its files land; empty: the source's folder under the home.
+        run_id: the run's id, if it is decided already.
+        started_at: the run's start (ISO 8601, UTC), if it is decided already.
+    """
+    run = begin_run(
+        flow="customer_analytics", source=source, landing=landing, run_id=run_id, started_at=started_at
+    )
+    ingest_batch(source=source, landing=landing, run=run)
+    transform(source=source, landing=landing, run=run)
+    return quality(source=source, landing=landing, run=run)

@@ -1,0 +1,21 @@
+-- The latest order lines before a moment: what detectors learn from. Bound: 1. source, 2. moment, 3. most rows.
+select
+    facts.order_id,
+    facts.line_number,
+    products.product_id,
+    customers.customer_id,
+    facts.quantity,
+    facts.unit_price,
+    facts.currency,
+    facts.country,
+    facts.ordered_at,
+    facts.is_returned
+from marts.fact_orders as facts
+inner join marts.dim_products as products on facts.product_key = products.product_key
+inner join marts.dim_customers as customers on facts.customer_key = customers.customer_key
+where
+    facts.source_system = ?
+    and facts.ordered_at < ?::timestamp_ntz
+    and facts.is_merchandise
+order by facts.ordered_at desc, facts.order_line_key
+limit ?

@@ -1,0 +1,6 @@
+-- Bound: 1. run.
+select
+    state,
+    summary
+from ops.runs
+where run_id = ?
