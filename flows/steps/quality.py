@@ -91,7 +91,8 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
         months = session.rows(statement("months_to_score"), [run.source])
         for period in _periods(months, settings.detector_fits):
             history = session.arrow(
-                statement("order_line_history"), [run.source, ledger.utc_text(period[0]), settings.detector_history_rows]
+                statement("order_line_history"),
+                [run.source, ledger.utc_text(period[0]), settings.detector_history_rows],
             )
             batch = session.arrow(
                 statement("order_lines_to_score"), [run.source, ledger.utc_text(period[0]), ledger.utc_text(period[1])]

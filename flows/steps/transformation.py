@@ -52,6 +52,18 @@ def run_dbt_layer(layer: str, run: RunIdentity, settings: Settings) -> LayerSumm
     return LayerSummary(layer=layer, models=len(result.results), seconds=round(float(result.elapsed_time), 2))
 
 
+def fill_dim_date(settings: Settings) -> None:
+    """Fill the calendar alone, right after a migration.
+
+    Raises:
+        DbtError: dbt could not fill it.
+    """
+    result = invoke_dbt(settings, ["run", "--select", "dim_date"], dbt_variables(settings))
+    for item in result.results:
+        if str(item.status) != "success":
+            raise DbtError(f"dbt {item.node.name}: {item.message}")
+
+
 def run_dbt_tests(run: RunIdentity, settings: Settings) -> TestSummary:
     """Run the dbt tests of all data, keep their results in QUALITY.TEST_RESULTS.
 

@@ -1,0 +1,458 @@
+"""The command line: what a user types. Each command reads the settings, calls one thing, and says what came of it.
+
+Exit status: 0 all well; 1 the run failed; 2 the command or a setting is wrong; 3 the run completed, but something of
+what came in was refused (see `customer-analytics quarantine list`).
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.results import RunSummary
+    from flows.settings import Settings
+
+EXIT_FAILED = 1
+EXIT_WRONG_USE = 2
+EXIT_REFUSED_INPUT = 3
+
+app = typer.Typer(
+    name="customer-analytics",
+    help="E-commerce customer analytics: orders and clicks into a Snowflake star schema, guarded by anomaly detection.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+quarantine_app = typer.Typer(help="What was refused, with its bytes, place and reason.", no_args_is_help=True)
+app.add_typer(quarantine_app, name="quarantine")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Engine(StrEnum):
+    """What runs the flow."""
+
+    inline = "inline"
+    prefect = "prefect"
+    airflow = "airflow"
+
+
+class OutputFormat(StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _settings() -> Settings:
+    from flows.settings import load_settings
+
+    return load_settings()
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _explained(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors a user can act on into one line on stderr; others keep their traceback."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        from pydantic import ValidationError
+
+        try:
+            return command(*args, **kwargs)
+        except ValidationError as error:
+            for problem in error.errors():
+                name = "CUSTOMER_ANALYTICS_" + "_".join(str(part) for part in problem["loc"]).upper()
+                err.print(f"[red]error:[/] setting {name}: {problem['msg']}", markup=True)
+            raise typer.Exit(EXIT_WRONG_USE) from None
+        except ValueError as error:
+            err.print("[red]error:[/]", str(error))
+            raise typer.Exit(EXIT_WRONG_USE) from None
+        except (RuntimeError, OSError) as error:
+            err.print("[red]error:[/]", str(error))
+            raise typer.Exit(EXIT_FAILED) from None
+        except Exception as error:
+            if type(error).__module__.startswith("snowflake.connector"):
+                err.print("[red]error:[/] warehouse:", str(error))
+                raise typer.Exit(EXIT_FAILED) from None
+            raise
+
+    return wrapper
+
+
+def _configure_logging(settings: Settings, *, verbose: bool) -> None:
+    folder = settings.home / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(folder / "customer-analytics.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    file.setLevel(logging.INFO)
+    terminal = RichHandler(console=err, show_path=False, show_time=False, markup=False, rich_tracebacks=False)
+    terminal.setLevel(logging.INFO if verbose else logging.WARNING)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers[:] = [file, terminal]
+    for name in ("snowflake.connector", "botocore", "urllib3", "httpx", "prefect_snowflake", "prefect"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@app.callback()
+def _root() -> None:
+    # The warehouse's connector warns about versions of its bundled HTTP client that nobody here can change.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+
+# Services --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@_explained
+def up() -> None:
+    """Start the local services (the local warehouse) for this home folder."""
+    from warehouse.local.services import start_service
+
+    settings = _settings()
+    if settings.target != "local":
+        err.print("target is snowflake: there is nothing to start")
+        return
+    status = start_service("warehouse", settings.home)
+    out.print(f"warehouse {status.state} on {status.host}:{status.port}, pid {status.pid}")
+
+
+@app.command()
+@_explained
+def down() -> None:
+    """Stop the local services of this home folder."""
+    from warehouse.local.services import registered_services, stop_service
+
+    for name in registered_services():
+        status = stop_service(name, _settings().home)
+        out.print(f"{name} {status.state}")
+
+
+@app.command()
+@_explained
+def status(
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
+) -> None:
+    """Show the local services: state, host, port, pid."""
+    from warehouse.local.services import service_status, status_as_dict
+
+    _write_rows([status_as_dict(item) for item in service_status(_settings().home)], output)
+
+
+@app.command()
+@_explained
+def migrate(
+    everything: Annotated[bool, typer.Option("--all", help="Apply every file again, changed or not.")] = False,
+) -> None:
+    """Apply warehouse/ddl to the warehouse and fill the calendar (DIM_DATE)."""
+    from flows.connections import open_session
+    from flows.steps.runs import fill_calendar
+    from flows.steps.transformation import fill_dim_date
+    from warehouse.migrations import migrate as apply_ddl
+
+    settings = _settings()
+    _configure_logging(settings, verbose=False)
+    with open_session(settings) as session:
+        applied = apply_ddl(
+            session, database=settings.database, warehouse=settings.snowflake_warehouse, everything=everything
+        )
+        fill_calendar(session, settings)
+    fill_dim_date(settings)
+    out.print(f"applied {', '.join(applied)}" if applied else "nothing to apply: the warehouse is up to date")
+
+
+# Data ------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@_explained
+def generate(
+    customers: Annotated[int, typer.Option(min=1, help="Customers with an account.")] = 2000,
+    products: Annotated[int, typer.Option(min=1, help="Products in the catalogue.")] = 500,
+    days: Annotated[int, typer.Option(min=1, help="Days of trade.")] = 180,
+    orders: Annotated[int, typer.Option(min=1, help="Orders over all days.")] = 20000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 7,
+    start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "2025-01-01",
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Empty folder to write to; by default the landing folder of `shop`.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Also write the exact totals, as JSON, to this file.")] = None,
+) -> None:
+    """Make up a sample shop: its files land as a legacy system would drop them."""
+    from warehouse.sample import generate_shop
+
+    folder = out_folder or _settings().home / "landing" / "shop"
+    summary = generate_shop(
+        folder,
+        customers=customers,
+        products=products,
+        days=days,
+        orders=orders,
+        seed=seed,
+        start=date.fromisoformat(start),
+        truth=truth,
+    )
+    out.print(f"{summary.orders:,} orders, {summary.order_lines:,} order lines in {folder}")
+
+
+@app.command()
+@_explained
+def run(
+    source: Annotated[str, typer.Option(help="Source mapping, by name (warehouse/sources).")] = "shop",
+    landing: Annotated[
+        str, typer.Option(help="Folder or s3:// URL where its files land; by default <home>/landing/<source>.")
+    ] = "",
+    engine: Annotated[Engine, typer.Option(help="What runs the flow.")] = Engine.inline,
+    run_id: Annotated[str, typer.Option(help="The run's id, to repeat a run; a new one by default.")] = "",
+    started_at: Annotated[str, typer.Option(help="The run's start (ISO 8601); now by default.")] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """Run the whole pipeline: ingest what has landed, transform, check, report."""
+    from flows.steps.runs import landing_url, new_run_id
+
+    settings = _settings()
+    _configure_logging(settings, verbose=verbose)
+    os.environ["CUSTOMER_ANALYTICS_ENGINE"] = engine.value
+    os.environ["CUSTOMER_ANALYTICS_HOME"] = str(settings.home)
+    start = datetime.fromisoformat(started_at) if started_at else datetime.now(UTC)
+    parameters = {
+        "source": source,
+        "landing": landing_url(landing, source, settings),
+        "run_id": run_id or new_run_id(start),
+        "started_at": start.isoformat(),
+    }
+    _check_before_start(settings, source, parameters["landing"])
+    with _progress(err) as progress:
+        from flows import customer_analytics
+        from flows.engines import run_flow
+
+        outcome = run_flow(customer_analytics, parameters, engine.value, settings.home, progress)
+    summary = _stored_summary(settings, parameters["run_id"])
+    if summary is not None:
+        _show_summary(summary, outcome.duration_seconds)
+    for failure in outcome.failures:
+        err.print(f"[red]{failure.name}:[/] {failure.message}", markup=True)
+    if not outcome.succeeded:
+        err.print(f"log: {settings.home / 'logs' / 'customer-analytics.log'}")
+        raise typer.Exit(EXIT_FAILED)
+    if summary is not None and summary.refused:
+        raise typer.Exit(EXIT_REFUSED_INPUT)
+
+
+def _check_before_start(settings: Settings, source: str, landing: str) -> None:
+    """Find wrong words before an orchestrator is started for them."""
+    from flows.sources.mapping import load_mapping
+    from flows.steps.ingestion import LandingError
+
+    load_mapping(source, settings.sources_dir)
+    if "://" not in landing and not Path(landing).is_dir():
+        hint = "; run `customer-analytics generate` first" if source == "shop" else ""
+        raise LandingError(f"landing folder {landing} does not exist; pass --landing, or create it{hint}")
+
+
+def _stored_summary(settings: Settings, run_id: str) -> RunSummary | None:
+    from flows.connections import open_session
+    from flows.steps.quality import stored_summary
+
+    with open_session(settings) as session:
+        return stored_summary(session, run_id)
+
+
+def _show_summary(summary: RunSummary, seconds: float) -> None:
+    files = ", ".join(f"{count} {state}" for state, count in sorted(summary.files.items())) or "none new"
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("run", f"{summary.run_id} {summary.state} in {seconds:.0f} s")
+    table.add_row("files", files)
+    table.add_row("rows loaded", f"{summary.rows_loaded:,}")
+    quarantine = f"{summary.rows_quarantined:,} records, {summary.files_refused} files"
+    table.add_row("in quarantine", quarantine + (" (customer-analytics quarantine list)" if summary.refused else ""))
+    table.add_row("reconciliation", "; ".join(summary.reconciliation_failures) or "everything ties")
+    table.add_row("dbt tests", "; ".join(summary.test_failures) or "all passed")
+    table.add_row("anomalies", f"{summary.anomalies:,}")
+    table.add_row("report", summary.report)
+    out.print(table)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Any]:
+    """Bars on a terminal; nothing elsewhere (the log file has a line a step)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """Turns the engines' task events into one progress bar a task name."""
+
+    def __init__(self, bars: Any) -> None:  # noqa: ANN401 - rich.progress.Progress
+        self._bars = bars
+        self._open: dict[str, Any] = {}
+
+    def on_task_start(self, name: str, index: int, total: int) -> None:
+        if index == 0 or name not in self._open:
+            self._open[name] = self._bars.add_task(name, total=total)
+
+    def on_task_finish(self, name: str, index: int, total: int, error: BaseException | None) -> None:
+        if error is not None:
+            self._bars.update(self._open[name], description=f"[red]{name}")
+        self._bars.advance(self._open[name])
+
+
+@app.command()
+@_explained
+def query(
+    sql: Annotated[str, typer.Argument(help="One statement, in Snowflake's SQL.")],
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to write the rows.")] = OutputFormat.table,
+) -> None:
+    """Ask the warehouse."""
+    from flows.connections import open_session
+
+    with open_session(_settings()) as session:
+        _write_rows(session.rows(sql), output)
+
+
+@app.command()
+@_explained
+def report(
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    run_id: Annotated[str, typer.Option(help="Of which run; the latest by default.")] = "",
+) -> None:
+    """Say where the report of a run is."""
+    folder = _settings().home / "reports"
+    found = sorted(folder.glob(f"{run_id or '*'}.html"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        err.print(f"no report in {folder}; run `customer-analytics run` first")
+        raise typer.Exit(EXIT_WRONG_USE)
+    out.print(str(found[-1]))
+    if open_it:
+        typer.launch(found[-1].as_uri())
+
+
+@quarantine_app.command("list")
+@_explained
+def quarantine_list(
+    source: Annotated[str, typer.Option(help="Only of this source.")] = "",
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
+    most: Annotated[int, typer.Option("--most", min=1, help="Entries shown.")] = 100,
+) -> None:
+    """List refused records and files, latest first."""
+    from flows.connections import open_session
+    from warehouse.session import statement
+
+    with open_session(_settings()) as session:
+        rows = session.rows(statement("list_quarantine"), [source, source, most])
+        total = session.scalar(statement("count_quarantine"), [source, source])
+    _write_rows(rows, output)
+    if output is OutputFormat.table and total > len(rows):
+        err.print(f"{len(rows)} of {total} entries; --most shows more")
+
+
+@quarantine_app.command("show")
+@_explained
+def quarantine_show(entry: Annotated[str, typer.Argument(help="Id, as `list` shows it.")]) -> None:
+    """Show one entry whole: where it was, why it was refused, and its bytes."""
+    from flows.connections import open_lake, open_session
+    from warehouse.session import statement
+
+    settings = _settings()
+    with open_session(settings) as session:
+        rows = session.rows(statement("show_quarantine"), [entry])
+    if not rows:
+        err.print(f"no quarantine entry {entry}; `customer-analytics quarantine list` shows them")
+        raise typer.Exit(EXIT_WRONG_USE)
+    row = rows[0]
+    content = row.pop("raw_bytes")
+    for name, value in row.items():
+        out.print(f"{name:>20}: {value}", markup=False)
+    if content is None:
+        folder = f"quarantine/{row['source']}/files/{row['source_hash']}"
+        for item in open_lake(settings).list(folder):
+            out.print(f"{'the file itself':>20}: {open_lake(settings).url_of(item.key)}", markup=False)
+        return
+    out.print(f"{'bytes':>20}: {bytes(content)!r}", markup=False)
+
+
+def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
+    if output is OutputFormat.json:
+        encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
+        plain = [{name: _whole(value) for name, value in row.items()} for row in rows]
+        sys.stdout.write(encoder.encode(plain).decode() + "\n")
+    elif output is OutputFormat.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if rows:
+            writer.writerow(rows[0])
+        writer.writerows([_text(value) for value in row.values()] for row in rows)
+    elif not rows:
+        out.print("no rows")
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, value in rows[0].items():
+            table.add_column(
+                name, overflow="fold", justify="right" if isinstance(value, int | float | Decimal) else "left"
+            )
+        for row in rows:
+            table.add_row(*(_text(value) for value in row.values()))
+        out.print(table, markup=False)
+
+
+def _whole(value: object) -> object:
+    """Whole decimals as integers, other decimals without trailing zeros; both exact."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else value.normalize()
+    return value
+
+
+def _plain(value: object) -> object:
+    """What JSON has no form for, as text."""
+    return bytes(value).hex() if isinstance(value, bytearray) else str(value)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()
