@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from warehouse.sample.catalogue import Catalogue, make_catalogue, write_products
 from warehouse.sample.files import write_gzip
@@ -158,7 +159,7 @@ def _write_chunk(chunk: Chunk, text: OrderText, book: OrderBook, folder: Path, t
         stem = f"orders_{business_date(book.start, day).isoformat()}"
         own = lines.slice(begin[place], begin[place + 1] - begin[place])
         due = further.slice(further_begin[place], further_begin[place + 1] - further_begin[place])
-        tally.write(folder, f"{stem}.csv.gz", [own, due], even_empty=True)
+        tally.write(folder, f"{stem}.csv.gz", [own, due])
         if late_lines is not None and late_from[place + 1] > late_from[place]:
             delivered = business_date(book.start, int(book.delivery_of_day[day]))
             part = late_lines.slice(late_from[place], late_from[place + 1] - late_from[place])
@@ -181,12 +182,13 @@ class _Tally:
         self.seen_customers = np.zeros(len(people.registered) + 1, dtype=bool)
         self.late_first_order = np.full(len(people.registered) + 1, 1 << 40, dtype=np.int64)
 
-    def write(self, folder: Path, name: str, parts: list, even_empty: bool = False) -> None:
+    def write(self, folder: Path, name: str, parts: list[pa.StringArray]) -> None:
+        """Write lines into a file, which begins with the header; nothing to write makes no file."""
         rows = sum(len(part) for part in parts)
-        known = name in self.rows
-        if rows or (even_empty and not known):
+        if rows:
+            known = name in self.rows
             write_gzip(folder / name, parts if known else [ORDER_HEADER, *parts], append=known)
-        self.rows[name] = self.rows.get(name, 0) + rows
+            self.rows[name] = self.rows.get(name, 0) + rows
 
     def add(self, chunk: Chunk) -> None:
         purchases, reversals = chunk.purchases, chunk.reversals
