@@ -1,0 +1,213 @@
+"""Prices against the product's own history: how far from its levels, and how unlike a price of this shop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from detectors.detector import LineDetector, Verdict, money_text, number_text, order_text, product_text
+from detectors.fault_likelihood import FaultLikelihood
+from detectors.order_history import OrderHistory
+from detectors.order_lines import BoolArray, FloatArray, IntArray, OrderLines
+from detectors.price_reference import PRICE_UNITS, decimals, known_levels_text, price_units
+from detectors.registry import register
+
+# Feature, whether its weight may only be positive, smallest weight, weight to start from (log odds a unit).
+_FEATURES: tuple[tuple[str, bool, float, float], ...] = (
+    ("above", True, 0.5, 1.5),  # log ratio to the nearest level, upwards
+    ("below", True, 0.5, 1.5),  # … downwards
+    ("any distance", True, 0.0, 1.0),  # distance up to 0.5: off the level at all
+    ("tiny distance", True, 0.0, 0.0),  # … up to 0.1
+    ("far", True, 0.0, 1.0),  # distance beyond 1.5 (a factor of 4.5)
+    ("distance by lines", True, 0.0, 0.1),  # distance × log of the lines of history behind it
+    ("point surprise", True, 0.0, 0.0),  # −log10 share of products of this shop sold at exactly this price
+    ("decimals", False, 0.0, 0.0),
+    ("power of ten", True, 0.0, 2.0),  # exactly ten to some power times a level
+    ("swapped", True, 0.0, 2.0),  # whole price, and the quantity rounds to a level
+    ("shop above", True, 0.0, 0.5),  # robust z against all prices of the shop, beyond 1
+    ("shop below", True, 0.0, 0.5),
+    ("new", False, 0.0, -2.0),  # no history of the product in this currency
+    ("history", False, 0.0, 0.0),  # log lines of history
+    ("others new", False, 0.0, -2.0),  # share of the order's other lines that are off their levels too
+    ("alone", False, 0.0, 0.0),  # an order of one line
+    ("guest", False, 0.0, 0.0),
+    ("guest, others new", False, 0.0, 0.0),
+)
+_GROWING = np.array([feature[1] for feature in _FEATURES])
+_LEAST = np.array([feature[2] for feature in _FEATURES])
+_START = np.array([feature[3] for feature in _FEATURES])
+# With the starting weights, log odds of ten to one at a factor of about 8 on an established product.
+_START_BIAS = -3.0
+_TENS = (10.0, 100.0, 1_000.0, 0.1, 0.01, 0.001)
+_FAULT_SEED = 20_240
+
+
+def _positive(lines: OrderLines) -> BoolArray:
+    return np.asarray((lines.price > 0) & (np.abs(lines.quantity) > 0))
+
+
+@register
+class PriceHistory(LineDetector):
+    """Speaks of lines whose price is positive and is none of the product's known levels."""
+
+    name: ClassVar[str] = "price_history"
+    budget_share: ClassVar[float] = 0.5
+
+    def __init__(self) -> None:
+        self._likelihood = FaultLikelihood(_START, _START_BIAS)
+
+    def _features(
+        self, history: OrderHistory, lines: OrderLines, price: FloatArray, quantity: FloatArray
+    ) -> tuple[FloatArray, IntArray]:
+        """Features of the lines worth a look and their rows; `price` and `quantity` may differ from the lines' own.
+
+        The other lines of an order are always seen as they are in `lines`.
+        """
+        prices = history.prices
+        own = history.match(lines)
+        off_level = (~own.known & _positive(lines)).astype(np.float64)
+        off_in_order = np.bincount(lines.order, off_level)[lines.order] if len(lines) else off_level
+        others_new = (off_in_order - off_level) / np.maximum(lines.order_size, 1)
+
+        match = own if price is lines.price else prices.match(lines, price)
+        rows = np.flatnonzero((price > 0) & (np.abs(quantity) > 0) & ~match.known & np.isfinite(match.ratio))
+        chosen = lines.take_flat(rows)
+        price, quantity = price[rows], np.abs(quantity[rows])
+        units = price_units(price)
+        ratio, series = match.ratio[rows], match.series[rows]
+        distance = np.abs(ratio)
+        known_lines = np.log1p(match.lines[rows])
+        new = (match.lines[rows] < 1).astype(np.float64)
+        currency = np.where(chosen.currency < 0, prices.currencies - 1, chosen.currency)
+        spread = np.maximum(np.nan_to_num(prices.currency_spread[currency], nan=1.0), 0.2)
+        median = np.nan_to_num(prices.currency_median[currency], nan=prices.overall_median)
+        shop = (np.log(units / PRICE_UNITS) - median) / spread
+        power_of_ten = np.zeros(len(rows), dtype=bool)
+        for ten in _TENS:
+            # A price cut to cents after a division by a hundred is only roughly the level's hundredth.
+            power_of_ten |= prices.is_level(series, price / ten, 0.00006 if ten > 1 else 0.006)
+        swapped = (np.abs(price - np.rint(price)) < 1e-9) & prices.is_level(series, quantity, 0.5)
+        guest = (~chosen.has_customer).astype(np.float64)
+        others = others_new[rows]
+        features = np.column_stack(
+            [
+                np.maximum(ratio, 0.0),
+                np.maximum(-ratio, 0.0),
+                np.minimum(distance, 0.5),
+                np.minimum(distance, 0.1),
+                np.maximum(distance - 1.5, 0.0),
+                distance * known_lines,
+                prices.point_surprise(chosen, units),
+                decimals(units),
+                power_of_ten,
+                swapped,
+                np.maximum(shop - 1.0, 0.0),
+                np.maximum(-shop - 1.0, 0.0),
+                new,
+                known_lines,
+                others,
+                chosen.order_size == 1,
+                guest,
+                guest * others,
+            ]
+        ).astype(np.float64)
+        return features, rows
+
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
+        generator = np.random.default_rng(_FAULT_SEED)
+        lines = len(held_out)
+        price, quantity = made_up_price_faults(generator, held_out)
+        clean, _ = self._features(history, held_out, held_out.price, held_out.quantity)
+        fault, rows = self._features(history, held_out, price, quantity)
+        self._likelihood = FaultLikelihood.learn(
+            clean, fault, _GROWING, _LEAST, lines, FaultLikelihood(_START, _START_BIAS)
+        )
+        strangeness = np.full(lines, -np.inf)
+        strangeness[rows] = self._likelihood.log_odds(fault)
+        return strangeness[_positive(held_out)]
+
+    def strangeness(self, history: OrderHistory, lines: OrderLines) -> FloatArray:
+        result = np.full(len(lines), -np.inf)
+        features, rows = self._features(history, lines, lines.price, lines.quantity)
+        result[rows] = self._likelihood.log_odds(features)
+        return result
+
+    def explain(self, history: OrderHistory, lines: OrderLines, rows: IntArray) -> list[Verdict]:
+        match = history.match(lines)
+        verdicts = []
+        for row in rows.tolist():
+            price, quantity = float(lines.price[row]), abs(float(lines.quantity[row]))
+            usual, series = float(np.exp(match.usual[row])), int(match.series[row])
+            what = product_text(lines, row) + order_text(lines, row)
+            high = price > usual if match.ratio[row] == 0 else match.ratio[row] > 0
+            money = abs(price - usual) * quantity
+            one = np.array([series])
+            swapped = (
+                abs(price - round(price)) < 1e-9
+                and price >= 1
+                and abs(price - quantity) > 0.5
+                and bool(history.prices.is_level(one, np.array([quantity]), 0.5)[0])
+                and abs(match.ratio[row]) > 0.5
+            )
+            factor = price / usual if price >= usual else usual / price
+            if series >= 0:
+                basis = (
+                    f"its known prices are {known_levels_text(history.prices, series)} "
+                    f"({number_text(float(match.lines[row]))} earlier lines)"
+                )
+            else:
+                basis = f"it has no history of its own; comparable products cost about {money_text(usual)}"
+            factor_text = f"{number_text(factor)} times {'the usual' if price >= usual else 'less than the usual'}"
+            ten = next(
+                (
+                    t
+                    for t in _TENS
+                    if history.prices.is_level(one, np.array([price / t]), 0.00006 if t > 1 else 0.006)[0]
+                ),
+                None,
+            )
+            if swapped:
+                kind = "price_quantity_swapped"
+                advice = f"Quantity {number_text(quantity)} is near its price: check whether the two are swapped."
+            else:
+                kind = "price_high" if high else "price_low"
+                if ten is not None:
+                    advice = f"It is a known price times {ten:g}: check the decimal point or cents taken for units."
+                elif factor >= 3:
+                    advice = "Check the currency, the unit (piece or pack) and the decimal point."
+                else:
+                    advice = "Check the currency, the tax and the discount; if the price is right, dismiss this."
+            reason = f"{what} is priced {money_text(price)}, {factor_text}; {basis}. {advice}"
+            verdicts.append(Verdict(row, kind, price, usual, "high" if high else "low", money, reason))
+        return verdicts
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        return {"weights": self._likelihood.weights, "bias": np.array([self._likelihood.bias])}
+
+    def restore(self, parameters: dict[str, np.ndarray]) -> None:
+        self._likelihood = FaultLikelihood(parameters["weights"], float(parameters["bias"][0]))
+
+
+def made_up_price_faults(generator: np.random.Generator, lines: OrderLines) -> tuple[FloatArray, FloatArray]:
+    """Prices and quantities of the lines after one made-up fault each.
+
+    A third any factor up to 300 (upwards twice as often as downwards), a quarter a power of ten, a quarter a small
+    factor as of a wrong currency or a tax, the rest price and quantity swapped, half of those with whole quantities.
+    """
+    count = len(lines)
+    draw = generator.random(count)
+    direction = generator.choice([1.0, 1.0, -1.0], count)
+    any_factor = np.exp(generator.uniform(np.log(1.2), np.log(300.0), count) * direction)
+    ten = generator.choice(_TENS, count)
+    small = np.exp(generator.uniform(np.log(1.15), np.log(3.0), count) * direction)
+    factor = np.where(draw < 0.35, any_factor, np.where(draw < 0.60, ten, small))
+    price, quantity = lines.price * factor, lines.quantity.copy()
+    # Half of the sources round to cents.
+    rounded = np.maximum(np.round(price, 2), 0.01)
+    price = np.where(generator.random(count) < 0.5, rounded, price)
+    swapped = draw > 0.88
+    whole = generator.random(count) < 0.5
+    price = np.where(swapped, np.abs(lines.quantity), price)
+    quantity = np.where(swapped, np.where(whole, np.maximum(np.rint(lines.price), 1.0), lines.price), quantity)
+    return price, quantity
