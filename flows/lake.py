@@ -91,6 +91,9 @@ class Lake(Protocol):
     def delete(self, key: str) -> None:
         """Removes an object; nothing happens where there is none."""
 
+    def remove_stale_scratch(self, older_than: timedelta) -> int:
+        """Removes what killed runs left half-written, if it was last touched longer ago than this; returns how many."""
+
     def url_of(self, key: str) -> str:
         """The object's full address: a path or `s3://bucket/prefix/key`."""
 
@@ -195,7 +198,7 @@ class LocalLake:
     def open(self, key: str) -> BinaryIO:
         """See `Lake.open`."""
         try:
-            return self._path(key).open("rb", buffering=0)  # type: ignore[return-value]
+            return self._path(key).open("rb", buffering=0)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ObjectNotFoundError(f"{self.url_of(key)} does not exist") from None
 
@@ -255,7 +258,7 @@ class LocalLake:
         return self._path(key)
 
     def remove_stale_scratch(self, older_than: timedelta) -> int:
-        """Removes what killed runs left half-written, if it was last touched longer ago than this; returns how many."""
+        """See `Lake.remove_stale_scratch`."""
         folder = self.root / SCRATCH_FOLDER
         if not folder.is_dir():
             return 0
@@ -300,7 +303,7 @@ class S3Lake:
         from pydantic import SecretStr
 
         if self.block:
-            saved = S3Bucket.load(self.block, _sync=True)  # type: ignore[call-arg]
+            saved: Any = S3Bucket.load(self.block, _sync=True)  # type: ignore[call-arg]
             return S3Bucket(bucket_name=self.bucket, bucket_folder=self.prefix, credentials=saved.credentials)
         secret = SecretStr(self.secret_access_key) if self.secret_access_key else None
         credentials = AwsCredentials(
@@ -380,6 +383,10 @@ class S3Lake:
     def delete(self, key: str) -> None:
         """See `Lake.delete`."""
         self._s3().delete_object(Bucket=self.bucket, Key=self._full(check_key(key)))
+
+    def remove_stale_scratch(self, older_than: timedelta) -> int:
+        """See `Lake.remove_stale_scratch`. Scratch lies in the system's temporary folder, which cleans itself."""
+        return 0
 
     def url_of(self, key: str) -> str:
         """See `Lake.url_of`."""

@@ -86,8 +86,8 @@ def stage_file(
 
     Writes `staged/<entity>/<source>/<content hash>.parquet` if any record is good, and
     `quarantine/<source>/<content hash>.parquet` if any was refused: one row a refused record, or one row for the whole
-    file, whose bytes are then copied to `quarantine/<source>/files/<content hash>/<file name>`. Both appear whole or not
-    at all.
+    file, whose bytes are then copied to `quarantine/<source>/files/<content hash>/<file name>`. Both appear whole or
+    not at all.
 
     Args:
         landing: where the file lies; never written to.
@@ -199,9 +199,7 @@ def _fetch(landing: Lake, lake: Lake, key: str, memory_bytes: int, resources: co
     def check() -> None:
         after = os.fstat(stream.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise SourceChangedError(
-                f"{landing.url_of(key)} was written to while it was read; run again once it is whole"
-            )
+            raise SourceChangedError(f"{landing.url_of(key)} was written to while it was read; run again later")
 
     return _Content(digest.hexdigest(), size, again, check)
 

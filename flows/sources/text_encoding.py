@@ -80,7 +80,7 @@ class Transcoder:
             except UnicodeDecodeError as error:
                 raise FileRefusedError(
                     "undecodable",
-                    f"content near byte {offset} is no {self._encoding}: {error.reason}; correct the mapping's encoding",
+                    f"content near byte {offset} is no {self._encoding} ({error.reason}); correct the mapping",
                 ) from None
             offset += len(chunk)
             yield text.encode("utf-8", "surrogatepass")
