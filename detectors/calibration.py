@@ -65,9 +65,10 @@ class TailCalibration:
         # Where more faults than clean lines are left, the estimate of one decides the other: the tail goes on instead.
         floor = np.maximum(floor, contamination * hidden)
         measured = (clean > floor) & (counts >= _LEAST_COUNT)
-        if measured.sum() < 3:
+        # From the bulk outwards, up to the first threshold that can't be measured.
+        first = len(counts) - int(np.argmin(measured[::-1])) if not measured.all() else 0
+        if len(counts) - first < 3:
             return cls.default()
-        first = int(np.argmax(measured))
         strange = thresholds[first:][::-1]
         tail = -np.log10(np.clip(np.maximum.accumulate(clean[first:])[::-1], 1.0 / lines, 1.0))
         distinct = np.r_[True, np.diff(strange) > 1e-9]
@@ -79,7 +80,7 @@ class TailCalibration:
         tail = tail + 1e-6 * (strange - strange[0]) / max(strange[-1] - strange[0], 1e-9)
         # Slope beyond the last knot: of the last factor of five of what was measured.
         reach = tail >= tail[-1] - 0.7
-        rise = (tail[-1] - tail[reach][0]) / max(strange[-1] - strange[reach][0], 1e-9) if reach.sum() > 1 else 0.0
+        rise = float(np.polyfit(strange[reach], tail[reach], 1)[0]) if reach.sum() > 2 else 0.0
         slope = float(np.clip(rise, _LEAST_SLOPE, _MOST_SLOPE))
         return cls(strange, tail, slope, contamination)
 

@@ -111,7 +111,8 @@ def _as_day(table: pa.Table) -> IntArray:
 class OrderLines:
     """A batch of order lines, one array element a line.
 
-    product, customer, currency, category: codes in the model's vocabularies, −1 for NULL or unknown.
+    product, customer, currency, category: codes in the model's vocabularies, −1 for NULL or unknown. item: product and
+    currency as dense codes of this batch, known to the model or not.
     order: dense codes within this batch (a line without an order id is an order of its own); order_size: its lines.
     quantity, price: NaN for NULL or not finite. returned: 1, 0, or −1 for unknown. day: days since 1970-01-01 or
     MISSING_DAY. has_customer: whether the line names any customer, known to the model or not. remembered: results a
@@ -119,6 +120,7 @@ class OrderLines:
     """
 
     table: pa.Table
+    item: IntArray
     product: IntArray
     customer: IntArray
     currency: IntArray
@@ -160,6 +162,7 @@ class OrderLines:
         size = np.bincount(order)[order] if len(order) else order
         return OrderLines(
             self.table,
+            self.item[rows],
             self.product[rows],
             self.customer[rows],
             self.currency[rows],
@@ -211,11 +214,15 @@ def read_order_lines(table: pa.Table, vocabularies: Vocabularies) -> OrderLines:
     alone = order < 0
     order[alone] = len(order_values) + np.arange(int(alone.sum()))
     order_size = np.bincount(order)[order] if rows else order
+    product_text, _ = _text_dictionary(table["product_id"])
+    currency_text, currency_values = _text_dictionary(_column(table, "currency"))
+    item = (product_text + 1) * (len(currency_values) + 1) + currency_text + 1
     returned_column = _column(table, "is_returned").cast(pa.bool_()).cast(pa.int64()).fill_null(-1)
     customer_column = _column(table, "customer_id")
     customer = vocabularies.customer.encode(customer_column)
     return OrderLines(
         table=table,
+        item=item,
         product=vocabularies.product.encode(table["product_id"]),
         customer=customer,
         currency=vocabularies.currency.encode(_column(table, "currency")),

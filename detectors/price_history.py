@@ -9,8 +9,8 @@ import numpy as np
 from detectors.detector import LineDetector, Verdict, money_text, number_text, order_text, product_text
 from detectors.fault_likelihood import FaultLikelihood
 from detectors.order_history import OrderHistory
-from detectors.order_lines import BoolArray, FloatArray, IntArray, OrderLines
-from detectors.price_reference import PRICE_UNITS, decimals, known_levels_text, price_units
+from detectors.order_lines import MISSING_DAY, BoolArray, FloatArray, IntArray, OrderLines
+from detectors.price_reference import PRICE_UNITS, decimals, find, known_levels_text, price_units
 from detectors.registry import register
 
 # Feature, whether its weight may only be positive, smallest weight, weight to start from (log odds a unit).
@@ -24,6 +24,7 @@ _FEATURES: tuple[tuple[str, bool, float, float], ...] = (
     ("point surprise", True, 0.0, 0.0),  # −log10 share of products of this shop sold at exactly this price
     ("decimals", False, 0.0, 0.0),
     ("power of ten", True, 0.0, 2.0),  # exactly ten to some power times a level
+    ("seen before", False, 0.0, -1.0),  # earlier days of history (if few) and batch at this price, up to 4
     ("swapped", True, 0.0, 2.0),  # whole price, and the quantity rounds to a level
     ("shop above", True, 0.0, 0.5),  # robust z against all prices of the shop, beyond 1
     ("shop below", True, 0.0, 0.5),
@@ -65,6 +66,7 @@ class PriceHistory(LineDetector):
         The other lines of an order are always seen as they are in `lines`.
         """
         prices = history.prices
+        earlier = EarlierDays(lines)
         own = history.match(lines)
         off_level = (~own.known & _positive(lines)).astype(np.float64)
         off_in_order = np.bincount(lines.order, off_level)[lines.order] if len(lines) else off_level
@@ -87,7 +89,14 @@ class PriceHistory(LineDetector):
         for ten in _TENS:
             # A price cut to cents after a division by a hundred is only roughly the level's hundredth.
             power_of_ten |= prices.is_level(series, price / ten, 0.00006 if ten > 1 else 0.006)
-        swapped = (np.abs(price - np.rint(price)) < 1e-9) & prices.is_level(series, quantity, 0.5)
+        swapped = (np.abs(price - np.rint(price)) < 1e-9) & quantity_is_level(history, series, quantity)
+        once = (
+            np.where(match.level[rows] >= 0, prices.level_days[match.level[rows]], 0.0)
+            if len(prices.level_days)
+            else 0.0
+        )
+        repeated = earlier.count(lines.item[rows], units, lines.day[rows])
+        seen_before = np.minimum(once + repeated, 4.0)
         guest = (~chosen.has_customer).astype(np.float64)
         others = others_new[rows]
         features = np.column_stack(
@@ -101,6 +110,7 @@ class PriceHistory(LineDetector):
                 prices.point_surprise(chosen, units),
                 decimals(units),
                 power_of_ten,
+                seen_before,
                 swapped,
                 np.maximum(shop - 1.0, 0.0),
                 np.maximum(-shop - 1.0, 0.0),
@@ -147,7 +157,7 @@ class PriceHistory(LineDetector):
                 abs(price - round(price)) < 1e-9
                 and price >= 1
                 and abs(price - quantity) > 0.5
-                and bool(history.prices.is_level(one, np.array([quantity]), 0.5)[0])
+                and bool(quantity_is_level(history, one, np.array([quantity]))[0])
                 and abs(match.ratio[row]) > 0.5
             )
             factor = price / usual if price >= usual else usual / price
@@ -187,6 +197,41 @@ class PriceHistory(LineDetector):
 
     def restore(self, parameters: dict[str, np.ndarray]) -> None:
         self._likelihood = FaultLikelihood(parameters["weights"], float(parameters["bias"][0]))
+
+
+def quantity_is_level(history: OrderHistory, series: IntArray, quantity: FloatArray) -> BoolArray:
+    """Whether the quantity is a price level of the product, exactly or (from 2 on) rounded to a whole number."""
+    exact = history.prices.is_level(series, quantity, 0.00005)
+    return np.asarray(exact | ((quantity >= 2) & history.prices.is_level(series, quantity, 0.5)))
+
+
+class EarlierDays:
+    """On how many distinct earlier days of the same batch a product was sold at a price.
+
+    A new price level is strange on its first day and less so each day it is seen again. Only days before the line's own
+    are counted, so a batch of many days is judged as if each day had come alone.
+    """
+
+    def __init__(self, lines: OrderLines) -> None:
+        dated = (lines.day != MISSING_DAY) & (lines.price > 0) & (lines.quantity > 0) & (lines.returned != 1)
+        self._first_day = int(lines.day[dated].min()) if dated.any() else 0
+        span = int(lines.day[dated].max()) - self._first_day + 2 if dated.any() else 2
+        self._span = span
+        key = self._key(lines.item, price_units(lines.price))[dated]
+        self._keys, code = np.unique(key, return_inverse=True)
+        self._pairs = np.unique(code.astype(np.int64) * span + lines.day[dated] - self._first_day)
+
+    @staticmethod
+    def _key(item: IntArray, units: IntArray) -> IntArray:
+        return (item << 40) | units
+
+    def count(self, item: IntArray, units: IntArray, day: IntArray) -> FloatArray:
+        """Days before `day` on which the item was sold at the price; 0 where the day is missing."""
+        place = find(self._keys, self._key(item, units))
+        start = place * self._span
+        offset = np.clip(day - self._first_day, 0, self._span - 1)
+        days = np.searchsorted(self._pairs, start + offset) - np.searchsorted(self._pairs, start)
+        return np.where((place >= 0) & (day != MISSING_DAY), days, 0).astype(np.float64)
 
 
 def made_up_price_faults(generator: np.random.Generator, lines: OrderLines) -> tuple[FloatArray, FloatArray]:

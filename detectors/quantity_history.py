@@ -45,6 +45,7 @@ _START = np.array([feature[3] for feature in _FEATURES])
 _START_BIAS = -8.0
 # A line is worth a look when its log quantity is this much above the product's or the order's middle.
 _LOOK = 0.5
+_WHOLE_FACTORS = np.array([10.0, 10.0, 100.0, 100.0, 1_000.0, 6.0, 12.0, 24.0, 144.0, 20.0, 25.0, 50.0, 200.0, 500.0])
 _FAULT_SEED = 20_241
 # A customer with fewer earlier lines has no habit yet.
 _CUSTOMER_LINES = 3
@@ -176,11 +177,11 @@ class QuantityHistory(LineDetector):
 
 
 def made_up_quantity_faults(generator: np.random.Generator, lines: OrderLines) -> FloatArray:
-    """Quantities after one made-up fault each: half any factor from 3 to 300, half a power of ten."""
+    """Quantities after one made-up fault each: a fifth any factor from 3 to 300, the rest a whole one (tens, packs)."""
     count = len(lines)
     any_factor = np.exp(generator.uniform(np.log(3.0), np.log(300.0), count))
-    ten = generator.choice([10.0, 100.0, 1_000.0], count)
-    factor = np.where(generator.random(count) < 0.5, any_factor, ten)
+    whole_factor = generator.choice(_WHOLE_FACTORS, count)
+    factor = np.where(generator.random(count) < 0.2, any_factor, whole_factor)
     quantity = lines.quantity * factor
     whole = np.abs(lines.quantity - np.rint(lines.quantity)) < 1e-9
     return np.where(whole, np.rint(quantity), quantity)
