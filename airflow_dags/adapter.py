@@ -6,6 +6,8 @@ What the flow says is read by `airflow_dags.plan`; this module is only about how
 Airflow is refused with `NotTranslatable`, which names the flow, the task, the option and what to do instead.
 """
 
+# ruff: noqa: ANN401 - a flow body handles values of any type, and Airflow annotates little
+
 from __future__ import annotations
 
 import json
@@ -14,11 +16,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, TriggerRule, XComArg
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from prefect import Flow
 from prefect.utilities.callables import parameters_to_args_kwargs
 from pydantic import JsonValue
@@ -34,11 +36,13 @@ from airflow_dags.plan import (
     ResultArgument,
     Step,
     TracedFlow,
+    list_of,
     parameter_annotation,
     return_annotation,
     trace,
     type_adapter,
 )
+from flows.engines import Progress, Silent, safe_name
 from flows.inline import InsideTask
 from flows.interpreter import NotTranslatable, interpreting
 
@@ -48,7 +52,9 @@ RESULT_LIMIT_BYTES = 1024 * 1024
 """A task's result travels through Airflow's metadata database. A step's result is references and counts; one of more
 than a mebibyte is a mistake (a frame, a file's content), better stopped than stored."""
 
-EARLIEST_START = datetime.fromisoformat("2009-01-01T00:00:00+00:00")
+
+FAILURE_KEY = "failure"
+"""XCom key of the last attempt's error."""
 
 
 class ResultError(RuntimeError):
@@ -89,6 +95,8 @@ class PrefectTaskOperator(BaseOperator):
     template_fields = ()
     shallow_copy_attrs = ("binding",)
     ui_color = "#e8eef9"
+    progress: ClassVar[Progress] = Silent()
+    """Told when a task run starts and ends; for a process that runs a DAG and reports on it."""
 
     def __init__(self, *, binding: TaskBinding, item: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -97,6 +105,23 @@ class PrefectTaskOperator(BaseOperator):
         """Only there to give Airflow something to map over; the values are taken by position."""
 
     def execute(self, context: Any) -> JsonValue:
+        instance, name = context["ti"], self.binding.planned.name
+        index, total = max(instance.map_index, 0), 0 if self.binding.planned.call == "map" else 1
+        if instance.try_number == 1:
+            self.progress.on_task_start(name, index, total)
+        try:
+            result = self._run(context)
+        except (Exception, AirflowTaskTimeout) as error:
+            # Airflow keeps the message in a log file only; here it stays with the run, and in the UI's XCom tab.
+            message = f"{type(error).__name__}: {error}"
+            instance.xcom_push(FAILURE_KEY, message[:4000])
+            if instance.try_number > instance.max_tries:
+                self.progress.on_task_finish(name, index, total, message)
+            raise
+        self.progress.on_task_finish(name, index, total, None)
+        return result
+
+    def _run(self, context: Any) -> JsonValue:
         binding = self.binding
         planned = binding.planned
         task = binding.traced.tasks[planned.key]
@@ -165,7 +190,7 @@ class _Arguments:
         for name, argument in planned.arguments.items():
             annotation = parameter_annotation(task.fn, name)
             if name in planned.mapped_over and annotation is not NO_ANNOTATION:
-                annotation = list[annotation]
+                annotation = list_of(annotation)
             values[name] = self._value(argument, annotation)
         if planned.mapped_over:
             lengths = {name: len(values[name]) for name in planned.mapped_over}
@@ -259,8 +284,9 @@ def dag_from_flow(
     tags: Iterable[str] = (),
     description: str | None = None,
     catchup: bool = False,
-    start_date: datetime = EARLIEST_START,
+    start_date: datetime | None = None,
     max_active_runs: int = 16,
+    is_paused_upon_creation: bool | None = None,
     pools: Mapping[str, str] | None = None,
     result_limit_bytes: int = RESULT_LIMIT_BYTES,
     default_arguments: Mapping[str, Any] | None = None,
@@ -273,7 +299,8 @@ def dag_from_flow(
         schedule: anything that Airflow takes as a schedule.
         parameters: other defaults for the flow's parameters (a deployment's).
         tags: tags of the DAG. Tags of tasks are written into the tasks' documentation.
-        start_date: earliest moment of a schedule; without catch-up it has no other effect.
+        start_date: earliest moment of a schedule; needed with `catchup`.
+        is_paused_upon_creation: None leaves it to Airflow's configuration.
         pools: Airflow pool by task tag, the counterpart of Prefect's concurrency limits by tag.
         result_limit_bytes: largest result, as JSON, that may travel through XCom.
         default_arguments: further arguments for each operator, such as `owner` or `queue`.
@@ -285,7 +312,7 @@ def dag_from_flow(
     plan = traced.plan
     _check_plan(plan)
     dag = DAG(
-        dag_id=dag_id or plan.name,
+        dag_id=dag_id or safe_name(plan.name),
         schedule=schedule,
         start_date=start_date,
         catchup=catchup,
@@ -293,6 +320,7 @@ def dag_from_flow(
         doc_md=description or plan.description or None,
         tags=sorted(set(tags)),
         max_active_runs=max_active_runs,
+        is_paused_upon_creation=is_paused_upon_creation,
         params=_params(traced, parameters or {}),
         default_args=dict(default_arguments or {}),
         dagrun_timeout=None if plan.timeout_seconds is None else timedelta(seconds=plan.timeout_seconds),
@@ -444,14 +472,13 @@ def _params(traced: TracedFlow, given: Mapping[str, Any]) -> dict[str, Param]:
 def _airflow_ids(plan: FlowPlan) -> dict[str, str]:
     """Airflow's ids of groups and tasks: the plan's keys, with characters that Airflow does not take replaced."""
     ids: dict[str, str] = {}
-    for record in (*plan.groups, *plan.tasks):
-        parent = record.parent if not isinstance(record, PlannedTask) else record.group
-        own = record.key[len(parent) + 1 :] if parent else record.key
+    for key, parent in [(group.key, group.parent) for group in plan.groups] + [(t.key, t.group) for t in plan.tasks]:
+        own = key[len(parent) + 1 :] if parent else key
         cleaned = re.sub(r"[^\w-]+", "_", own, flags=re.ASCII)
         full = f"{ids[parent]}.{cleaned}" if parent else cleaned
         while full in ids.values():
             full += "_"
-        ids[record.key] = full
+        ids[key] = full
     return ids
 
 
@@ -503,10 +530,10 @@ def _refusal(plan: FlowPlan, planned: PlannedTask, *, option: str, reason: str, 
 
 
 def _check_plan(plan: FlowPlan) -> None:
-    for owner in (plan, *plan.groups):
-        for option in owner.options:
+    for name, options in [(plan.name, plan.options), *((group.name, group.options) for group in plan.groups)]:
+        for option in options:
             reason, remedy = _FLOW_REFUSALS[option]
-            raise NotTranslatable(flow=owner.name, option=option, reason=reason, remedy=remedy)
+            raise NotTranslatable(flow=name, option=option, reason=reason, remedy=remedy)
     for planned in plan.tasks:
         for option in planned.options:
             reason, remedy = _TASK_REFUSALS[option]

@@ -7,13 +7,15 @@ DAG of it.
 Edges follow Prefect's engine:
 
 - an argument that is, or contains, a result or a future, and every entry of `wait_for`, makes an edge;
-- `task(...)`, `future.result()`, `future.wait()` and a sub-flow call block the body, so all that is created later waits;
+- `task(...)`, `future.result()`, `future.wait()` and a sub-flow call block the body: all that is created later waits;
 - `.submit` and `.map` do not block (`.map` over a future does, until that future is there);
 - a task runs only if everything it waits for succeeded, unless it was named through `allow_failure` or only waited for
   by `future.wait()`, which does not raise.
 
 Edges that follow from others are left out.
 """
+
+# ruff: noqa: ANN401 - a flow body handles values of any type
 
 from __future__ import annotations
 
@@ -224,6 +226,11 @@ def type_adapter(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(annotation)
 
 
+def list_of(annotation: Any) -> Any:
+    """The type of a list of what is annotated."""
+    return types.GenericAlias(list, (annotation,))
+
+
 _SCALARS = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -259,41 +266,18 @@ def _is_plain_json(value: Any) -> bool:
 
 _BRANCHING = ("__bool__", "__len__", "__iter__", "__contains__", "__index__", "__int__", "__float__", "__next__")
 _COMPARING = ("__lt__", "__le__", "__gt__", "__ge__")
-_COMPUTING = [
-    "__add__",
-    "__radd__",
-    "__sub__",
-    "__rsub__",
-    "__mul__",
-    "__rmul__",
-    "__truediv__",
-    "__rtruediv__",
-    "__floordiv__",
-    "__rfloordiv__",
-    "__mod__",
-    "__rmod__",
-    "__pow__",
-    "__rpow__",
-    "__and__",
-    "__rand__",
-    "__or__",
-    "__ror__",
-    "__xor__",
-    "__rxor__",
-    "__neg__",
-    "__abs__",
-    "__invert__",
-    "__matmul__",
-    "__enter__",
-    "__await__",
-    "__fspath__",
-    "__setitem__",
-    "__delitem__",
-]
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "matmul")
+_COMPUTING = (
+    *(f"__{side}{name}__" for name in _ARITHMETIC for side in ("", "r")),
+    *("__neg__", "__abs__", "__invert__", "__enter__", "__await__", "__fspath__", "__setitem__", "__delitem__"),
+)
 
 
 class _StandIn:
     """Something that will exist only when the flow runs."""
+
+    _tracer: _Tracer
+    _label: str
 
     def __init__(self, tracer: _Tracer, label: str) -> None:
         object.__setattr__(self, "_tracer", tracer)
@@ -544,7 +528,7 @@ class _Tracer:
         except Exception as error:
             self.refuse(
                 option="the flow's body",
-                reason=f"it raised {type(error).__name__} while being traced with stand-ins for run-time values: {error}",
+                reason=f"it raised {type(error).__name__} when traced with stand-ins for run-time values: {error}",
                 remedy="A flow may only call tasks and flows; move everything else into a task",
                 cause=error,
             )
@@ -613,7 +597,7 @@ class _Tracer:
             return _NoRuns()
         key = self._plan_task(call, how="map", parameters={**static, **iterated}, mapped_over=tuple(iterated))
         element = return_annotation(call.task.fn)
-        annotation = NO_ANNOTATION if element is NO_ANNOTATION else list[element]
+        annotation = NO_ANNOTATION if element is NO_ANNOTATION else list_of(element)
         return _Future(self, f"results of mapped task {call.task.name!r}", key, annotation, mapped=True)
 
     def call_flow(self, call: FlowCall) -> Any:
@@ -939,7 +923,7 @@ class _Tracer:
     def _literal(self, value: Any, annotation: Any, *, task: str | None, iterated: bool) -> LiteralArgument:
         wanted = annotation
         if annotation is not NO_ANNOTATION and iterated:
-            wanted = list[annotation]
+            wanted = list_of(annotation)
         if wanted is not NO_ANNOTATION:
             try:
                 adapter = type_adapter(wanted)

@@ -9,6 +9,8 @@ What differs: a task that holds the interpreter lock in one long C call can't be
 threads, here for every task), hooks are not called, and results are neither cached nor persisted.
 """
 
+# ruff: noqa: ANN401 - a flow body handles values of any type
+
 from __future__ import annotations
 
 import logging
@@ -20,7 +22,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from prefect import Flow, Task, unmapped
 from prefect.exceptions import MappingLengthMismatch, MappingMissingIterable
@@ -29,51 +31,25 @@ from prefect.utilities.callables import get_parameter_defaults, parameters_to_ar
 from prefect.utilities.collections import isiterable
 from prefect.utilities.timeout import timeout
 
+from flows.engines import Progress, Silent, TaskOutcome
 from flows.interpreter import FlowCall, NotTranslatable, TaskCall, interpreting, run_body
 
 logger = logging.getLogger(__name__)
 
 
-class UpstreamFailed(RuntimeError):
+class UpstreamFailed(RuntimeError):  # noqa: N818 - says what is the case
     """A task was not run because something it waits for failed."""
 
 
-class TaskTimeout(TimeoutError):
+class TaskTimeout(TimeoutError):  # noqa: N818 - says what is the case
     """A task took longer than its `timeout_seconds`."""
-
-
-class Progress(Protocol):
-    """What may want to know how a run goes on. Called from several threads."""
-
-    def on_task_start(self, name: str, index: int, total: int) -> None:
-        """A run of task `name` starts: `index` of `total` (0 of 1 unless it is mapped)."""
-
-    def on_task_finish(self, name: str, index: int, total: int, error: BaseException | None) -> None:
-        """That run ended: `error` is None if it succeeded."""
-
-
-class _Silent:
-    def on_task_start(self, name: str, index: int, total: int) -> None:
-        return None
-
-    def on_task_finish(self, name: str, index: int, total: int, error: BaseException | None) -> None:
-        return None
-
-
-@dataclass
-class TaskFailure:
-    """A task run that ended in failure, or did not run because of one."""
-
-    name: str
-    message: str
-    not_run: bool = False
 
 
 @dataclass
 class InlineRun:
     """What happened in a run: filled while it goes on."""
 
-    failures: list[TaskFailure] = field(default_factory=list)
+    outcomes: list[TaskOutcome] = field(default_factory=list)
 
 
 def run_inline(
@@ -89,7 +65,7 @@ def run_inline(
     Args:
         parameters: by name; validated and converted by the flow's annotations, as Prefect does.
         progress: told when a task run starts and ends.
-        record: filled with the failures.
+        record: filled with the outcome of each task run.
         max_threads: how many submitted and mapped tasks run at the same time; the number of processors by default.
 
     Raises:
@@ -99,7 +75,7 @@ def run_inline(
     """
     threads = max_threads or os.cpu_count() or 1
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inline") as pool:
-        run = _InlineInterpreter(pool, progress or _Silent(), record if record is not None else InlineRun())
+        run = _InlineInterpreter(pool, progress or Silent(), record if record is not None else InlineRun())
         with interpreting(run):
             return run.run_flow(flow, _with_defaults(flow, parameters or {}))
 
@@ -217,27 +193,31 @@ class _InlineInterpreter(_Refusing):
 
     def _run(self, call: TaskCall, parameters: dict[str, Any], index: int, total: int) -> Any:
         name = call.task.name
+        position = index if call.mapped else None
         try:
             _resolve(call.wait_for)
             arguments = _resolve(parameters)
         except Exception as error:
             upstream = UpstreamFailed(f"task {name!r} was not run, because what it waits for failed: {error}")
-            self._failed(name, str(upstream), not_run=True)
+            self._ended(TaskOutcome(name, "not_run", 0, str(upstream), position))
             raise upstream from error
+        attempts = Attempts()
         self._progress.on_task_start(name, index, total)
         try:
             with interpreting(InsideTask(name)):
-                result = run_task_function(call.task, arguments)
+                result = run_task_function(call.task, arguments, attempts)
         except BaseException as error:
-            self._progress.on_task_finish(name, index, total, error)
-            self._failed(name, f"{type(error).__name__}: {error}", not_run=False)
+            message = f"{type(error).__name__}: {error}"
+            self._progress.on_task_finish(name, index, total, message)
+            self._ended(TaskOutcome(name, "failed", attempts.made, message, position))
             raise
         self._progress.on_task_finish(name, index, total, None)
+        self._ended(TaskOutcome(name, "succeeded", attempts.made, index=position))
         return result
 
-    def _failed(self, name: str, message: str, *, not_run: bool) -> None:
+    def _ended(self, outcome: TaskOutcome) -> None:
         with self._lock:
-            self._record.failures.append(TaskFailure(name, message, not_run))
+            self._record.outcomes.append(outcome)
 
     def _refuse_return_state(self, call: TaskCall) -> None:
         if call.return_state:
@@ -279,8 +259,16 @@ class InsideTask(_Refusing):
         return InlineFuture(call.task.name, future)
 
 
-def run_task_function(task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+@dataclass
+class Attempts:
+    """How often a task's function was started."""
+
+    made: int = 0
+
+
+def run_task_function(task: Task[..., Any], arguments: dict[str, Any], attempts: Attempts | None = None) -> Any:
     """Call a task's function with its retries, delays and timeout; raises what the last attempt raised."""
+    counted = attempts or Attempts()
     if task.isasync or task.isgenerator:
         raise NotTranslatable(
             flow="(running inline)",
@@ -290,22 +278,21 @@ def run_task_function(task: Task[..., Any], arguments: dict[str, Any]) -> Any:
             remedy="Use a plain function",
         )
     args, kwargs = parameters_to_args_kwargs(task.fn, arguments)
-    attempt = 0
     while True:
+        counted.made += 1
         try:
             with timeout(seconds=task.timeout_seconds, timeout_exc_type=TaskTimeout):
                 return task.fn(*args, **kwargs)
         except Exception as error:
-            if attempt >= task.retries or not _may_retry(task, error):
+            if counted.made > task.retries or not _may_retry(task, error):
                 raise
-            delay = _retry_delay(task, attempt)
-            attempt += 1
+            delay = _retry_delay(task, counted.made - 1)
             logger.warning(
                 "task %s failed (%s: %s); retry %d of %d in %g s",
                 task.name,
                 type(error).__name__,
                 error,
-                attempt,
+                counted.made,
                 task.retries,
                 delay,
             )

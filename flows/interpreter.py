@@ -9,6 +9,8 @@ Prefect offers no such hook (`Flow.visualize` has its own switch inside the same
 `.map`), so the four methods are wrapped, once per process, and look at a context variable that is empty by default.
 """
 
+# ruff: noqa: ANN401 - a flow body handles values of any type
+
 from __future__ import annotations
 
 import functools
@@ -24,7 +26,7 @@ from prefect.context import TagsContext
 from prefect.utilities.callables import get_call_parameters, parameters_to_args_kwargs
 
 
-class NotTranslatable(Exception):
+class NotTranslatable(Exception):  # noqa: N818 - says what is the case, like StopIteration
     """A flow asks for something that can't keep its meaning outside of Prefect.
 
     The message names the flow, the task (if one is concerned), the option or construct, why, and what to do instead.
@@ -49,6 +51,7 @@ class TaskCall:
     tags: frozenset[str]
     """Tags of the task and of the surrounding `with prefect.tags(...)`."""
     return_state: bool
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,17 @@ def run_body(flow: Flow[..., Any], parameters: dict[str, Any]) -> Any:
     return flow.fn(*args, **kwargs)
 
 
-def _task_call(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, defaults: bool) -> TaskCall:
+def _task_call(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, mapped: bool) -> TaskCall:
     wait_for = kwargs.pop("wait_for", None)
     return_state = kwargs.pop("return_state", False)
     surrounding_tags = TagsContext.get().current_tags or set()
     return TaskCall(
         task=task,
-        parameters=get_call_parameters(task.fn, args, kwargs, apply_defaults=defaults),
+        parameters=get_call_parameters(task.fn, args, kwargs, apply_defaults=not mapped),
         wait_for=wait_for,
         tags=frozenset(task.tags) | frozenset(surrounding_tags),
         return_state=return_state,
+        mapped=mapped,
     )
 
 
@@ -147,19 +151,19 @@ def _wrapped(original: Callable[..., Any], answer: Callable[..., Any]) -> Any:
 
 
 def _answer_call(interpreter: Interpreter, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return interpreter.call_task(_task_call(task, args, kwargs, defaults=True))
+    return interpreter.call_task(_task_call(task, args, kwargs, mapped=False))
 
 
 def _answer_submit(
     interpreter: Interpreter, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    return interpreter.submit_task(_task_call(task, args, kwargs, defaults=True))
+    return interpreter.submit_task(_task_call(task, args, kwargs, mapped=False))
 
 
 def _answer_map(interpreter: Interpreter, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs.pop("deferred", False):
         raise interpreter.unsupported(task, "map(deferred=True)")
-    return interpreter.map_task(_task_call(task, args, kwargs, defaults=False))
+    return interpreter.map_task(_task_call(task, args, kwargs, mapped=True))
 
 
 def _refuse(method: str) -> Callable[..., Any]:
