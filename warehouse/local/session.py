@@ -1,0 +1,416 @@
+"""Sessions of the local warehouse: one statement after the other, transactions, locks, results."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from fakesnow.conn import FakeSnowflakeConnection
+from fakesnow.cursor import FakeSnowflakeCursor
+from fakesnow.statement_type import DDL, SELECT, TCL, statement_type_id
+from snowflake.connector.errors import ProgrammingError
+from sqlglot import Expr, exp
+
+from warehouse.local import dialect
+from warehouse.local.bindings import BATCH_RELATION, batch_table
+from warehouse.local.engine import LocalWarehouse
+from warehouse.local.errors import raise_as_snowflake
+from warehouse.local.locks import LockDeadlockError, LockTimeoutError
+from warehouse.local.results import StatementResult
+
+Parameters = list[Any] | dict[str, Any] | None
+
+logger = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_SECONDS = 600.0
+"""How long a statement waits for a table another transaction changes. Snowflake's own default is 12 hours."""
+
+CONFLICT_ATTEMPTS = 12
+"""Attempts of a statement outside a transaction that DuckDB refused for a conflict with another one."""
+
+_TRANSACTION_STATEMENTS = re.compile(
+    r"(?P<begin>begin(\s+(work|transaction))?(\s+name\s+\S+)?|start\s+transaction(\s+name\s+\S+)?)"
+    r"|(?P<commit>commit(\s+work)?)|(?P<rollback>rollback(\s+work)?)",
+    re.IGNORECASE,
+)
+
+
+class LocalSession(FakeSnowflakeConnection):
+    """One login. Statements of one session run one at a time; sessions run side by side."""
+
+    def __init__(
+        self,
+        warehouse_engine: LocalWarehouse,
+        database: str | None = None,
+        schema: str | None = None,
+        *,
+        role: str | None = None,
+        warehouse: str | None = None,
+        user: str | None = None,
+        autocommit: bool = True,
+    ) -> None:
+        warehouse_engine.attach_databases()
+        super().__init__(
+            warehouse_engine.duck_conn.cursor(),
+            warehouse_engine.results_cache,
+            database,
+            schema,
+            create_database=False,
+            create_schema=False,
+            db_path=warehouse_engine.folder,
+        )
+        self.engine = warehouse_engine
+        self.lock = threading.RLock()
+        self.session_id = uuid.uuid4().int >> 80
+        self.role = (role or "ACCOUNTADMIN").upper()
+        self.current_warehouse = (warehouse or "LOCAL").upper()
+        self.user = (user or "LOCAL").upper()
+        self.autocommit_on = autocommit
+        self.in_transaction = False
+        self.last_used = time.monotonic()
+        self.parameters: dict[str, str] = {}
+        self.temporary_relations: list[tuple[str, exp.Table]] = []
+        self.client_ports: set[int] = set()
+        self.last_query_id: str | None = None
+        if not self.database_set:
+            self.database: str | None = None
+        if not self.schema_set:
+            self._schema = None
+
+    def cursor(self, cursor_class: object = None) -> LocalCursor:
+        """A cursor of this session; the class asked for changes nothing."""
+        return LocalCursor(self)
+
+    def autocommit(self, mode: bool) -> None:
+        """Turn autocommit on or off; what is open is committed."""
+        self.commit_transaction()
+        self.autocommit_on = mode
+
+    def begin_transaction(self) -> None:
+        """Open a transaction unless one is open."""
+        if not self.in_transaction:
+            self._duck_conn.begin()
+            self.in_transaction = True
+
+    def commit_transaction(self) -> None:
+        """Commit what is open and let go of its tables.
+
+        Raises:
+            duckdb.Error: the transaction had failed before; it is rolled back.
+        """
+        if self.in_transaction:
+            try:
+                self._duck_conn.commit()
+            except duckdb.Error:
+                with suppress(duckdb.Error):
+                    self._duck_conn.rollback()
+                raise
+            finally:
+                self.in_transaction = False
+                self.engine.locks.release(self)
+
+    def rollback_transaction(self) -> None:
+        """Undo what is open and let go of its tables."""
+        if self.in_transaction:
+            try:
+                with suppress(duckdb.TransactionException):
+                    self._duck_conn.rollback()
+            finally:
+                self.in_transaction = False
+                self.engine.locks.release(self)
+
+    def end(self) -> None:
+        """Roll back, drop the session's temporary relations, and close its connection."""
+        with self.lock:
+            if self._is_closed:
+                return
+            try:
+                self.rollback_transaction()
+                for kind, table in self.temporary_relations:
+                    with suppress(duckdb.Error):
+                        self._duck_conn.execute(f"DROP {kind} IF EXISTS {table.sql(dialect='duckdb')}")
+            finally:
+                self.engine.locks.release(self)
+                self.close()
+
+    def qualified(self, table: exp.Table) -> tuple[str, str, str]:
+        """Database, schema and name of a table as this session means it."""
+        return table.catalog or self.database or "", table.db or self.schema or "", table.name
+
+
+class LocalCursor(FakeSnowflakeCursor):
+    """Runs statements for a session. `run` is the one way in."""
+
+    def __init__(self, session: LocalSession) -> None:
+        super().__init__(conn=session, duck_conn=session._duck_conn)
+        self.session = session
+        self.engine = session.engine
+        self.cast_aggregates = False
+        self._types: list[str] | None = None
+
+    def run(self, sql: str, parameters: list[Any] | dict[str, Any] | None = None) -> StatementResult:
+        """Run one statement.
+
+        Args:
+            sql: Snowflake SQL.
+            parameters: values of `?` placeholders in order, or of named ones.
+
+        Raises:
+            snowflake.connector.errors.Error: anything that went wrong, in Snowflake's terms.
+        """
+        with self.session.lock:
+            self.session.last_used = time.monotonic()
+            try:
+                result = self._run(sql, parameters)
+            except Exception as error:
+                raise_as_snowflake(error, sql)
+            finally:
+                self.session.last_used = time.monotonic()
+            self.session.last_query_id = result.query_id
+            return result
+
+    def run_batch(self, sql: str, columns: list[dict[str, Any]]) -> StatementResult:
+        """Run an INSERT once for many rows of bound values.
+
+        Args:
+            sql: the statement, with one `?` a column.
+            columns: one binding a placeholder: its type, and its value in every row.
+        """
+        rows = batch_table(columns)
+        with self.session.lock:
+            self._duck_conn.register(BATCH_RELATION, rows)
+            try:
+                result = self.run(dialect.insert_from_relation(sql, BATCH_RELATION, rows.column_names), None)
+            finally:
+                self._duck_conn.unregister(BATCH_RELATION)
+            return result
+
+    def run_describe(self, sql: str) -> StatementResult:
+        """The columns a statement would give back, and no rows; nothing is run."""
+        with self.session.lock:
+            try:
+                expression = dialect.parse_statement(dialect.inline_variables(sql, self.session.variables._variables))
+                if isinstance(expression, (exp.Select, exp.SetOperation)):
+                    # A description carries no values; NULL in their place changes no column's name.
+                    for placeholder in list(expression.find_all(exp.Placeholder)):
+                        placeholder.replace(exp.Null())
+                    self.check_db_and_schema(expression)
+                    described = exp.select("*").from_(self._transform(expression, None).subquery("described")).limit(0)
+                    table = self._duck_conn.execute(described.sql(dialect="duckdb")).to_arrow_table()
+                    types = [str(column[1]) for column in self._duck_conn.description or []]
+                    return StatementResult(table, types, SELECT, 0, str(uuid.uuid4()))
+                counted: list[str] | None = {
+                    "Insert": ["inserted"],
+                    "Update": ["updated"],
+                    "Delete": ["deleted"],
+                    "Merge": ["inserted", "updated", "deleted"],
+                }.get(type(expression).__name__)
+                if counted:
+                    names = [f"number of rows {done}" for done in counted]
+                    table = pa.table({name: pa.array([], pa.int64()) for name in names})
+                    return StatementResult(
+                        table, ["BIGINT"] * len(names), statement_type_id(expression), 0, str(uuid.uuid4())
+                    )
+                if isinstance(expression, (exp.Show, exp.Describe)):
+                    return self.run(sql)
+                return message_result(dialect.SUCCESS_MESSAGE, statement_type_id(expression))
+            except Exception as error:
+                raise_as_snowflake(error, sql)
+
+    def _run(self, sql: str, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
+        sql = dialect.inline_variables(sql.strip().rstrip(";"), self.session.variables._variables)
+        if transaction := _TRANSACTION_STATEMENTS.fullmatch(sql):
+            return self._transaction_statement(transaction)
+        expression = dialect.parse_statement(sql)
+        self.check_db_and_schema(expression)
+        return self._with_locks(expression, parameters)
+
+    def _transaction_statement(self, statement: re.Match[str]) -> StatementResult:
+        if statement["begin"]:
+            self.session.begin_transaction()
+        elif statement["commit"]:
+            self.session.commit_transaction()
+        else:
+            self.session.rollback_transaction()
+        return message_result(dialect.SUCCESS_MESSAGE, TCL)
+
+    def _with_locks(self, expression: Expr, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
+        session = self.session
+        changes_data = isinstance(
+            expression, (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy, exp.TruncateTable)
+        )
+        if isinstance(expression, (exp.Create, exp.Drop, exp.Alter, exp.Comment)) and not _is_session_statement(
+            expression
+        ):
+            # As in Snowflake, DDL commits what is open and is its own transaction.
+            session.commit_transaction()
+        elif changes_data and not session.autocommit_on:
+            session.begin_transaction()
+
+        tables = [self._lock_name(table) for table in changed_tables(expression)]
+        append_only = isinstance(expression, exp.Insert) and not expression.args.get("overwrite")
+        attempts = 1 if session.in_transaction else CONFLICT_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            try:
+                self.engine.locks.acquire(
+                    session, tables, exclusive=not append_only, timeout_seconds=LOCK_TIMEOUT_SECONDS
+                )
+                return self._translate_and_execute(expression.copy(), parameters)
+            except duckdb.TransactionException:
+                if attempt == attempts:
+                    raise
+                time.sleep(min(1.0, 0.01 * 2**attempt))
+            except LockTimeoutError as error:
+                raise ProgrammingError(
+                    msg=f"Statement was aborted: lock on {error} is held by another transaction for more than "
+                    f"{LOCK_TIMEOUT_SECONDS:.0f} seconds. Commit or roll back that transaction, then run it again.",
+                    errno=625,
+                    sqlstate="57014",
+                ) from None
+            except LockDeadlockError as error:
+                raise ProgrammingError(
+                    msg=f"Statement was aborted: deadlock detected while waiting for {error}. Roll back and run again.",
+                    errno=626,
+                    sqlstate="40001",
+                ) from None
+            finally:
+                if not session.in_transaction:
+                    self.engine.locks.release(session)
+        raise AssertionError("the loop returns or raises")
+
+    def _lock_name(self, table: exp.Table) -> str:
+        parts = dialect.upper_case_identifiers(table.copy())
+        assert isinstance(parts, exp.Table)
+        return ".".join(self.session.qualified(parts))
+
+    def _translate_and_execute(
+        self, expression: Expr, parameters: list[Any] | dict[str, Any] | None
+    ) -> StatementResult:
+        type_id = statement_type_id(expression)
+        self._types = None
+        values = list(parameters) if isinstance(parameters, (list, tuple)) else parameters
+        statements = self._transform_explode(expression)
+        atomic = len(statements) > 1 and not self.session.in_transaction
+        if atomic:
+            self._duck_conn.begin()
+        try:
+            for statement in statements:
+                transformed = self._transform(statement, values)
+                self._execute(transformed, values if transformed.find(exp.Placeholder) else None)
+            if atomic:
+                self._duck_conn.commit()
+        except BaseException:
+            if atomic:
+                with suppress(duckdb.Error):
+                    self._duck_conn.rollback()
+            raise
+        assert self._arrow_table is not None
+        return StatementResult(
+            table=self._arrow_table,
+            types=self._types or [],
+            statement_type_id=type_id,
+            affected_rows=self._rowcount or 0,
+            query_id=self._sfqid or str(uuid.uuid4()),
+            upload=transformed.args.get("put_stage_data"),
+            extra={"transformed": transformed},
+        )
+
+    def _transform_explode(self, expression: Expr) -> list[Expr]:
+        # fakesnow takes MERGE apart for a DuckDB without MERGE; ours has it.
+        if isinstance(expression, exp.Merge):
+            return [expression]
+        return super()._transform_explode(expression)
+
+    def _transform(self, expression: Expr, params: Parameters) -> Expr:
+        for transform in dialect.BEFORE_FAKESNOW:
+            expression = transform(expression)
+        if not self.cast_aggregates:
+            expression = dialect.keep_sums_exact(expression)
+        extras = {name: expression.args.pop(name) for name in ("temporary_relation",) if name in expression.args}
+        transformed = super()._transform(expression, params)
+        transformed.args.update(extras)
+        return transformed
+
+    def _execute(self, transformed: Expr, params: Parameters = None) -> None:
+        transformed = transformed.transform(dialect.qualify_fakesnow_macros, copy=False)
+        if isinstance(transformed, exp.Merge):
+            self._execute_merge(transformed, params)
+            return
+        temporary = transformed.args.pop("temporary_relation", None)
+        super()._execute(transformed, params)
+        self._types = [str(column[1]) for column in self._duck_conn.description or []]
+        if temporary:
+            self.session.temporary_relations.append(temporary)
+
+    def _execute_merge(self, merge: exp.Merge, params: Parameters) -> None:
+        sql = f"{merge.sql(dialect='duckdb')} RETURNING merge_action"
+        actions = self._duck_conn.execute(sql, params).to_arrow_table().column(0).combine_chunks()
+        counts = {row["values"]: row["counts"] for row in actions.value_counts().to_pylist()}
+        operations = {"INSERT": "inserted", "UPDATE": "updated", "DELETE": "deleted"}
+        written = {_merge_action(when) for when in merge.args["whens"].expressions}
+        present = [name for name in operations if name in written]
+        columns = {f"number of rows {operations[name]}": [counts.get(name, 0)] for name in present}
+        self._set_result(
+            pa.table({name: pa.array(values, pa.int64()) for name, values in columns.items()}),
+            ["BIGINT"] * len(present),
+            affected_rows=sum(counts.values()),
+            transformed=merge,
+        )
+
+    def _set_result(self, table: pa.Table, types: list[str], *, affected_rows: int, transformed: Expr) -> None:
+        self._arrow_table = table
+        self._types = types
+        self._rowcount = affected_rows
+        self._sfqid = str(uuid.uuid4())
+        self._last_sql = None
+        self._last_transformed = transformed
+
+
+def changed_tables(expression: Expr) -> list[exp.Table]:
+    """Tables and views a statement changes, defines or drops."""
+    if not isinstance(
+        expression,
+        (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy, exp.TruncateTable, exp.Create, exp.Drop, exp.Alter),
+    ):
+        return []
+    if isinstance(expression, (exp.Create, exp.Drop, exp.Alter)) and expression.args.get("kind") not in (
+        "TABLE",
+        "VIEW",
+    ):
+        return []
+    targets = [expression.this, *(expression.args.get("expressions") or [])]
+    if isinstance(expression, (exp.Merge, exp.Insert, exp.Update, exp.Copy, exp.Create, exp.Alter)):
+        targets = [expression.this]
+    tables = [target.this if isinstance(target, exp.Schema) else target for target in targets]
+    return [table for table in tables if isinstance(table, exp.Table)]
+
+
+def _is_session_statement(expression: Expr) -> bool:
+    return isinstance(expression, exp.Alter) and expression.args.get("kind") == "SESSION"
+
+
+def _merge_action(when: Expr) -> str:
+    then = when.args["then"]
+    if isinstance(then, exp.Insert):
+        return "INSERT"
+    if isinstance(then, exp.Update):
+        return "UPDATE"
+    return "DELETE"
+
+
+def message_result(message: str, type_id: int = DDL) -> StatementResult:
+    """A result of one row with one column `status`."""
+    return StatementResult(
+        table=pa.table({"status": pa.array([message], pa.string())}),
+        types=["VARCHAR"],
+        statement_type_id=type_id,
+        affected_rows=1,
+        query_id=str(uuid.uuid4()),
+    )
