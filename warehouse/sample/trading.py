@@ -50,14 +50,22 @@ def _season(day: date) -> int:
     return MONTH_PERCENT[this] * (30 - share) + MONTH_PERCENT[other] * share
 
 
-def skipped_hour_starts(start: date, days: int) -> list[int]:
-    """Seconds since `start` (local midnight) at which the shop's clocks jump from 01:00 to 02:00.
+def summer_times(start: date, days: int) -> list[tuple[int, int]]:
+    """When the shop's clocks are an hour ahead of UTC, in seconds of naive local time since midnight of `start`.
 
-    British summer time begins on the last Sunday of March; no naive local time falls into that hour.
+    British summer time runs from the last Sunday of March, 01:00, to the last Sunday of October, 02:00. The hour after
+    the first time does not exist in naive local time; the hour before the second comes twice, and is taken for summer.
+    Years from four before the period on, for what happened before it.
     """
-    starts = []
-    for year in range(start.year - 4, (start + timedelta(days=days)).year + 1):
-        last = date(year, 3, 31)
-        sunday = last - timedelta(days=(last.weekday() + 1) % 7)
-        starts.append((sunday - start).days * 86400 + 3600)
-    return starts
+    return [
+        (
+            (_last_sunday(year, 3) - start).days * 86400 + 3600,
+            (_last_sunday(year, 10) - start).days * 86400 + 2 * 3600,
+        )
+        for year in range(start.year - 4, (start + timedelta(days=days)).year + 1)
+    ]
+
+
+def _last_sunday(year: int, month: int) -> date:
+    last = date(year, month, 31)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
