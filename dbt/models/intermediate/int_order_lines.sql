@@ -1,0 +1,218 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        unique_key=['source_system', 'order_key'],
+        tmp_relation_type='table',
+        on_schema_change='fail',
+        full_refresh=false,
+    )
+}}
+
+{%- set staged_columns = [
+    'source_system', 'order_key', 'order_id', 'source_line_number', 'customer_id', 'product_id', 'product_description',
+    'order_status', 'currency', 'country', 'sales_channel', 'payment_method', 'promotion_code', 'returned_order_id',
+    'returned_line_number', 'quantity', 'unit_price', 'gross_amount', 'discount_amount', 'is_returned',
+    'is_merchandise', 'order_date', 'ordered_at', 'updated_at', 'row_reject_reason', '_source_file', '_source_hash',
+    '_source_row',
+] %}
+
+with files as (
+    select
+        source_system,
+        content_hash,
+        is_claimed
+    from {{ ref('int_files_to_transform') }}
+    where entity = 'order_lines'
+),
+
+file_contents as (
+    select
+        source_system,
+        content_hash,
+        is_current
+    from {{ ref('int_file_contents') }}
+    where entity = 'order_lines'
+),
+
+conventions as (
+    select
+        source_system,
+        non_product_pattern
+    from {{ source('ops', 'source_conventions') }}
+),
+
+staged as (
+    select * from {{ ref('stg_order_lines') }}
+    where _source_hash in (select files.content_hash from files where files.is_claimed)
+),
+
+-- The pattern is matched once a code, not once a line: compiling it is what costs.
+product_codes as (
+    select distinct
+        _source_system,
+        product_id
+    from staged
+),
+
+merchandise as (
+    select
+        product_codes._source_system,
+        product_codes.product_id,
+        not coalesce(regexp_like(product_codes.product_id, conventions.non_product_pattern, 'i'), false)
+            as is_merchandise
+    from product_codes
+    left join conventions on product_codes._source_system = conventions.source_system
+),
+
+arrived as (
+    select
+        staged._source_system as source_system,
+        coalesce(staged.order_id, '') as order_key,
+        staged.order_id,
+        staged.line_number as source_line_number,
+        staged.customer_id,
+        staged.product_id,
+        staged.product_description,
+        staged.order_status,
+        staged.currency,
+        staged.country,
+        staged.sales_channel,
+        staged.payment_method,
+        staged.promotion_code,
+        staged.returned_order_id,
+        staged.returned_line_number,
+        staged.quantity,
+        staged.unit_price,
+        staged.gross_amount::number(38, 4) as gross_amount,
+        staged.discount_amount,
+        staged.is_returned,
+        merchandise.is_merchandise,
+        staged.order_date,
+        staged.ordered_at,
+        staged.updated_at,
+        staged.reject_reason as row_reject_reason,
+        staged._source_file,
+        staged._source_hash,
+        staged._source_row
+    from staged
+    left join merchandise
+        on
+            staged._source_system = merchandise._source_system
+            and equal_null(staged.product_id, merchandise.product_id)
+),
+
+{% if is_incremental() -%}
+touched as (
+    select
+        source_system,
+        order_key
+    from arrived
+    union
+    select
+        lines.source_system,
+        lines.order_key
+    from {{ this }} as lines
+    inner join files
+        on
+            lines.source_system = files.source_system
+            and lines._source_hash = files.content_hash
+),
+
+known as (
+    select {% for column in staged_columns %}lines.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
+    from {{ this }} as lines
+    inner join touched
+        on
+            lines.source_system = touched.source_system
+            and lines.order_key = touched.order_key
+    where not exists (
+        select 1
+        from files
+        where
+            files.is_claimed
+            and files.source_system = lines.source_system
+            and files.content_hash = lines._source_hash
+    )
+),
+
+{% endif -%}
+
+lines as (
+    select {{ staged_columns | join(', ') }} from arrived
+    {% if is_incremental() -%}
+    union all
+    select {{ staged_columns | join(', ') }} from known
+    {%- endif %}
+),
+
+-- What a line says counts when it can be read and its file has not been replaced.
+standing as (
+    select
+        lines.*,
+        lines.row_reject_reason is null as is_readable,
+        file_contents.is_current,
+        lines.row_reject_reason is null and file_contents.is_current as is_valid,
+        lines.row_reject_reason is null and file_contents.is_current and lines.source_line_number is null as is_unnumbered
+    from lines
+    inner join file_contents
+        on
+            lines.source_system = file_contents.source_system
+            and lines._source_hash = file_contents.content_hash
+),
+
+-- A numbered line delivered twice is one line: what the source changed last, then the later file by name, then the
+-- later record. Lines without a number are all different; they are counted by file and record.
+ranked as (
+    select
+        *,
+        row_number() over (
+            partition by source_system, order_key, source_line_number, is_valid
+            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+        ) as version_rank,
+        first_value(_source_file) over (
+            partition by source_system, order_key, source_line_number, is_valid
+            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+        ) as latest_file,
+        first_value(_source_row) over (
+            partition by source_system, order_key, source_line_number, is_valid
+            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+        ) as latest_row,
+        row_number() over (
+            partition by source_system, order_key, is_unnumbered
+            order by _source_file, _source_row, _source_hash
+        ) as unnumbered_place,
+        max(iff(is_valid, source_line_number, null)) over (partition by source_system, order_key) as highest_line_number
+    from standing
+),
+
+resolved as (
+    select
+        *,
+        case
+            when row_reject_reason is not null then row_reject_reason
+            when not is_current then 'superseded: ' || _source_file || ' was delivered again with other content'
+            when source_line_number is not null and version_rank > 1
+                then 'superseded by record ' || latest_row || ' of ' || latest_file
+        end as reject_reason
+    from ranked
+)
+
+select
+    {{ staged_columns | join(', ') }},
+    {{ date_key('order_date') }} as order_date_key,
+    gross_amount - discount_amount as net_amount,
+    is_readable,
+    case
+        when reject_reason is not null then null
+        when source_line_number is not null then source_line_number
+        else coalesce(highest_line_number, 0) + unnumbered_place
+    end as line_number,
+    case
+        when reject_reason is not null then null
+        when source_line_number is not null
+            then {{ surrogate_key(['source_system', 'order_id', 'source_line_number::varchar']) }}
+        else {{ surrogate_key(['source_system', 'order_id', "'row'", '_source_file', '_source_row::varchar']) }}
+    end as order_line_key,
+    reject_reason
+from resolved

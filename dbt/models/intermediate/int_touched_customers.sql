@@ -1,0 +1,1 @@
+{{ touched_members('stg_customers', 'customer_id', 'customers') }}

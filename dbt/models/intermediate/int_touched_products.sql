@@ -1,0 +1,1 @@
+{{ touched_members('stg_products', 'product_id', 'products') }}

@@ -1,0 +1,112 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        unique_key=['source_system', 'customer_id'],
+        meta={'touched': 'int_touched_customers'},
+        tmp_relation_type='view',
+        on_schema_change='fail',
+        full_refresh=false,
+    )
+}}
+
+with
+{{ member_versions('stg_customers', 'customer_id', 'customers', 'int_touched_customers', [
+    'email', 'full_name', 'address', 'city', 'postal_code', 'country', 'signed_up_at', 'has_marketing_consent',
+]) }},
+
+-- Customers known from orders only; the same key is completed in place when their master data arrives.
+inferred as (
+    select
+        touched.source_system,
+        touched.customer_id
+    from touched
+    left join versions
+        on
+            touched.source_system = versions.source_system
+            and touched.customer_id = versions.customer_id
+    inner join {{ ref('int_order_lines') }} as lines
+        on
+            touched.source_system = lines.source_system
+            and touched.customer_id = lines.customer_id
+            and lines.is_readable
+    where versions.customer_id is null
+    group by touched.source_system, touched.customer_id
+),
+
+members as (
+    select
+        {{ surrogate_key(['source_system', 'customer_id', time_as_text('valid_from')]) }} as customer_key,
+        source_system,
+        customer_id,
+        email,
+        full_name,
+        address,
+        city,
+        postal_code,
+        country,
+        signed_up_at,
+        has_marketing_consent,
+        false as is_inferred,
+        valid_from,
+        valid_to
+    from versions
+
+    union all
+
+    select
+        {{ surrogate_key(['source_system', 'customer_id', time_as_text(beginning_of_time())]) }},
+        source_system,
+        customer_id,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        true,
+        {{ beginning_of_time() }},
+        null
+    from inferred
+
+    union all
+
+    select
+        {{ unknown_key() }},
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        false,
+        {{ beginning_of_time() }},
+        null
+    {% if is_incremental() -%}
+    where not exists (select 1 from {{ this }} as existing where existing.customer_key = {{ unknown_key() }})
+    {%- endif %}
+)
+
+select
+    customer_key::varchar(32) as customer_key,
+    source_system::varchar as source_system,
+    customer_id::varchar as customer_id,
+    email::varchar as email,
+    full_name::varchar as full_name,
+    address::varchar as address,
+    city::varchar as city,
+    postal_code::varchar as postal_code,
+    country::varchar as country,
+    signed_up_at::timestamp_ntz as signed_up_at,
+    has_marketing_consent::boolean as has_marketing_consent,
+    is_inferred::boolean as is_inferred,
+    valid_from::timestamp_ntz as valid_from,
+    valid_to::timestamp_ntz as valid_to,
+    valid_to is null as is_current
+from members

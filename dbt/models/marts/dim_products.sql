@@ -1,0 +1,151 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        unique_key=['source_system', 'product_id'],
+        meta={'touched': 'int_touched_products'},
+        tmp_relation_type='view',
+        on_schema_change='fail',
+        full_refresh=false,
+    )
+}}
+
+with
+{{ member_versions('stg_products', 'product_id', 'products', 'int_touched_products', [
+    'product_name', 'category', 'subcategory', 'brand', 'list_price', 'list_price_currency', 'is_active',
+]) }},
+
+conventions as (
+    select
+        source_system,
+        non_product_pattern
+    from {{ source('ops', 'source_conventions') }}
+),
+
+merchandise as (
+    select
+        touched.source_system,
+        touched.product_id,
+        not coalesce(regexp_like(touched.product_id, conventions.non_product_pattern, 'i'), false) as is_merchandise
+    from touched
+    left join conventions on touched.source_system = conventions.source_system
+),
+
+-- Products known from orders only, called what most of their lines call them; of equally frequent texts the first in
+-- the alphabet. The same key is completed in place when their master data arrives.
+descriptions as (
+    select
+        lines.source_system,
+        lines.product_id,
+        lines.product_description,
+        count(*) as line_count
+    from {{ ref('int_order_lines') }} as lines
+    inner join touched
+        on
+            lines.source_system = touched.source_system
+            and lines.product_id = touched.product_id
+    left join versions
+        on
+            lines.source_system = versions.source_system
+            and lines.product_id = versions.product_id
+    where lines.is_readable and versions.product_id is null
+    group by lines.source_system, lines.product_id, lines.product_description
+),
+
+inferred as (
+    select
+        source_system,
+        product_id,
+        product_description as product_name
+    from descriptions
+    qualify row_number() over (
+        partition by source_system, product_id
+        order by iff(product_description is null, 1, 0), line_count desc, product_description
+    ) = 1
+),
+
+members as (
+    select
+        source_system,
+        product_id,
+        product_name,
+        category,
+        subcategory,
+        brand,
+        list_price,
+        list_price_currency,
+        is_active,
+        false as is_inferred,
+        valid_from,
+        valid_to
+    from versions
+
+    union all
+
+    select
+        source_system,
+        product_id,
+        product_name,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        true,
+        {{ beginning_of_time() }},
+        null
+    from inferred
+),
+
+keyed as (
+    select
+        {{ surrogate_key(['members.source_system', 'members.product_id', time_as_text('members.valid_from')]) }}
+            as product_key,
+        members.*,
+        merchandise.is_merchandise
+    from members
+    inner join merchandise
+        on
+            members.source_system = merchandise.source_system
+            and members.product_id = merchandise.product_id
+
+    union all
+
+    select
+        {{ unknown_key() }},
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        null,
+        false,
+        {{ beginning_of_time() }},
+        null,
+        false
+    {% if is_incremental() -%}
+    where not exists (select 1 from {{ this }} as existing where existing.product_key = {{ unknown_key() }})
+    {%- endif %}
+)
+
+select
+    product_key::varchar(32) as product_key,
+    source_system::varchar as source_system,
+    product_id::varchar as product_id,
+    product_name::varchar as product_name,
+    category::varchar as category,
+    subcategory::varchar as subcategory,
+    brand::varchar as brand,
+    list_price::number(18, 4) as list_price,
+    list_price_currency::varchar(3) as list_price_currency,
+    is_active::boolean as is_active,
+    is_merchandise::boolean as is_merchandise,
+    is_inferred::boolean as is_inferred,
+    valid_from::timestamp_ntz as valid_from,
+    valid_to::timestamp_ntz as valid_to,
+    valid_to is null as is_current
+from keyed

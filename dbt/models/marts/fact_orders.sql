@@ -1,0 +1,92 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_touched',
+        unique_key=['source_system', 'order_id'],
+        meta={'touched': 'int_touched_orders', 'finishes_files': true},
+        tmp_relation_type='view',
+        on_schema_change='fail',
+        full_refresh=false,
+    )
+}}
+
+-- depends_on: {{ ref('int_files_to_transform') }}
+-- depends_on: {{ ref('dim_date') }}
+-- depends_on: {{ source('ops', 'transformed_files') }}
+with touched as (
+    select
+        source_system,
+        order_id
+    from {{ ref('int_touched_orders') }}
+),
+
+lines as (
+    select lines.*
+    from {{ ref('int_order_lines') }} as lines
+    inner join touched
+        on
+            lines.source_system = touched.source_system
+            and lines.order_id = touched.order_id
+    where lines.reject_reason is null
+),
+
+customers as (
+    select
+        customer_key,
+        source_system,
+        customer_id,
+        valid_from,
+        valid_to
+    from {{ ref('dim_customers') }}
+),
+
+products as (
+    select
+        product_key,
+        source_system,
+        product_id,
+        valid_from,
+        valid_to
+    from {{ ref('dim_products') }}
+)
+
+-- A line whose customer or product has no member would violate NOT NULL and fail the run: it is never pointed elsewhere.
+select
+    lines.order_line_key::varchar(32) as order_line_key,
+    lines.order_id::varchar as order_id,
+    lines.line_number::number(38, 0) as line_number,
+    iff(lines.customer_id is null, {{ unknown_key() }}, customers.customer_key)::varchar(32) as customer_key,
+    products.product_key::varchar(32) as product_key,
+    lines.order_date_key::number(8, 0) as order_date_key,
+    lines.ordered_at::timestamp_ntz as ordered_at,
+    lines.quantity::number(18, 4) as quantity,
+    lines.unit_price::number(18, 4) as unit_price,
+    lines.gross_amount::number(18, 4) as gross_amount,
+    lines.discount_amount::number(18, 4) as discount_amount,
+    lines.net_amount::number(18, 4) as net_amount,
+    lines.currency::varchar(3) as currency,
+    lines.order_status::varchar as order_status,
+    lines.is_returned::boolean as is_returned,
+    lines.is_merchandise::boolean as is_merchandise,
+    lines.country::varchar as country,
+    lines.sales_channel::varchar as sales_channel,
+    lines.payment_method::varchar as payment_method,
+    lines.promotion_code::varchar as promotion_code,
+    lines.returned_order_id::varchar as returned_order_id,
+    lines.returned_line_number::number(38, 0) as returned_line_number,
+    lines.source_system::varchar as source_system,
+    lines._source_file::varchar as source_file,
+    lines._source_row::number(38, 0) as source_row
+from lines
+left join customers
+    on
+        lines.source_system = customers.source_system
+        and lines.customer_id = customers.customer_id
+        and lines.ordered_at >= customers.valid_from
+        and (customers.valid_to is null or lines.ordered_at < customers.valid_to)
+left join products
+    on
+        lines.source_system = products.source_system
+        and lines.product_id = products.product_id
+        and lines.ordered_at >= products.valid_from
+        and (products.valid_to is null or lines.ordered_at < products.valid_to)
