@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A line longer than this is no record: Snowflake's longest text is 16 MiB."""
+
+LINE_END_SAMPLE_BYTES = 64 * 1024
+"""The first line end within so many bytes says how lines end: by a line feed, or by a carriage return alone."""
 
 
 class CsvReader:
@@ -55,11 +59,11 @@ class CsvReader:
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader.blocks`."""
-        data, ended = self._fill(b"", self._block_bytes)
+        data, ended = self._fill(b"", max(self._block_bytes, LINE_END_SAMPLE_BYTES))
         data = self._without_byte_order_mark(data)
-        line_end = csv_records.LINE_FEED
-        if b"\n" not in data and b"\r" in data:
-            line_end = csv_records.CARRIAGE_RETURN
+        first_end = re.search(rb"\r+\n?|\n", data)
+        old_mac = first_end is not None and not first_end.group().endswith(b"\n")
+        line_end = csv_records.CARRIAGE_RETURN if old_mac else csv_records.LINE_FEED
         newline = bytes((line_end,))
         while not ended and data.find(newline) < 0:
             data, ended = self._fill(data, len(data) + self._block_bytes)

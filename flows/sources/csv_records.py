@@ -330,13 +330,25 @@ class _Resolver:
         return None
 
     def _swallows(self, line: int, last: int) -> bool:
-        """Whether lines that look like records of their own lie inside the record from `line` to `last`."""
+        """Whether the record from `line` to `last` looks like records of their own that lost a quote.
+
+        Either whole records lie between the two lines, or each of the two has just the right number of fields if the
+        quote that joins them is taken for text.
+        """
         fields = self.dialect.fields
-        if fields < SWALLOW_CHECK_FIELDS:
+        if fields < SWALLOW_CHECK_FIELDS or self.dialect.quote is None:
             return False
+        lines, delimiter, quote = self.lines, self.dialect.delimiter, self.dialect.quote
         if self.alone[line + 1 : last].any():
             return True
-        return int(self.lines.delimiters[line : last + 1].sum()) == (last - line + 1) * (fields - 1)
+        opening = self.data.rfind(quote, 0, int(lines.ends[line]))
+        after_opening = self.data.count(delimiter, opening, int(lines.ends[line]))
+        start = int(lines.starts[last])
+        before_closing = self.data.count(delimiter, start, self.data.find(quote, start))
+        return (
+            int(lines.delimiters_outside[line]) + after_opening == fields - 1
+            and int(lines.delimiters_inside[last]) + before_closing == fields - 1
+        )
 
 
 @dataclass(frozen=True)
