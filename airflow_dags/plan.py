@@ -652,7 +652,6 @@ class _Tracer:
 
     def _returned(self, returned: Any) -> Any:
         """Note what a body's return value waits for; give the caller what a sub-flow call gives in Prefect."""
-        frame = self._frames[-1]
         if isinstance(returned, _Future):
             self.block_on(returned._key, tolerant=False)
             return _Value(self, returned._label, ResultArgument(task=returned._key), returned._annotation)

@@ -17,7 +17,7 @@ from flows.engines import PROJECT_ROOT, EngineRequest, TaskOutcome, load_flow, s
 
 logger = logging.getLogger(__name__)
 
-DAG_FILE = '''"""Written for one flow by the airflow engine; `airflow_dags/customer_analytics.py` has the deployed ones."""
+DAG_FILE = '''"""Written for one flow by the airflow engine. Deployed flows are in `airflow_dags/customer_analytics.py`."""
 
 from airflow_dags.adapter import dag_from_flow
 from flows.engines import load_flow
@@ -31,6 +31,8 @@ def main(request_file: str) -> int:
     request = EngineRequest.read(request_file)
     try:
         dag_id, file = _dag_of(request)
+        # Airflow reads this when it is imported, and takes the folder as the bundle that the DAG belongs to.
+        os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(file.parent)
         _migrate()
         state, tasks = _run(dag_id, file, request)
     except Exception as error:
@@ -47,7 +49,7 @@ def main(request_file: str) -> int:
 
 def _dag_of(request: EngineRequest) -> tuple[str, Path]:
     """The DAG's id and file: a deployed one, or one written for this flow."""
-    from airflow_dags.deployments import read_deployments
+    from airflow_dags.prefect_yaml import read_deployments
 
     path, _, name = request.entrypoint.rpartition(":")
     for deployment in read_deployments():
@@ -73,13 +75,10 @@ def _migrate() -> None:
 
 
 def _run(dag_id: str, file: Path, request: EngineRequest) -> tuple[str, list[TaskOutcome]]:
-    from airflow.configuration import conf
     from airflow.dag_processing.dagbag import DagBag
 
     from airflow_dags.adapter import PrefectTaskOperator
 
-    # The bundle that dag.test() enters into the database is that of the folder in which the DAG's file is.
-    conf.set("core", "dags_folder", str(file.parent))
     bag = DagBag(dag_folder=str(file), bundle_name="dags-folder")
     if bag.import_errors:
         raise RuntimeError("; ".join(f"{name}: {error}" for name, error in bag.import_errors.items()))

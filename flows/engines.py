@@ -486,6 +486,7 @@ def safe_name(text: str) -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Under `python -m` this module is `__main__`; what it hands on must be of the importable one.
     from flows.engines import EngineRequest as ImportedRequest
     from flows.engines import _run_on_prefect as run_on_prefect
