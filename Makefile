@@ -1,0 +1,70 @@
+# `make demo` and `make test` are all a newcomer needs; both set up .venv first.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# State of the demo; another folder: make demo CUSTOMER_ANALYTICS_HOME=/some/folder
+export CUSTOMER_ANALYTICS_HOME ?= $(CURDIR)/.local
+ENGINE ?= inline
+PYTEST_OPTIONS ?=
+
+.PHONY: help
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Create .venv with the locked requirements
+
+$(READY): requirements/dev.txt requirements/bootstrap.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@# uv is quick; where it can't reach the packages, pip does the same from the same lock.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	  || $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Sample shop: landing files to star schema, checks and report
+	@if [ ! -d "$$CUSTOMER_ANALYTICS_HOME/landing/shop" ]; then $(BIN)/customer-analytics generate; fi
+	$(BIN)/customer-analytics run --source shop --engine $(ENGINE)
+	@echo
+	@echo "The report: $$($(BIN)/customer-analytics report)"
+	@echo "Ask the warehouse: $(BIN)/customer-analytics query \"select * from analytics.marts.fact_orders limit 5\""
+	@echo "Stop the local warehouse: $(BIN)/customer-analytics down"
+
+.PHONY: test
+test: lint ## All checks and tests
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+.PHONY: lint
+lint: $(READY) ## Style, types, SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests warehouse/ddl warehouse/sql
+
+.PHONY: format
+format: $(READY) ## Put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(READY) ## Make requirements/*.txt anew from requirements/*.in (versions already locked are kept)
+	for name in bootstrap requirements dev; do \
+	  (cd requirements && ../$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-header --no-annotate $$name.in --output-file $$name.txt); \
+	done
+
+.PHONY: bench
+bench: $(READY) ## Timings and scorecards (minutes; never part of test)
+	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+.PHONY: clean
+clean: ## Stop the demo's services, remove .venv and the demo's state
+	if [ -x $(BIN)/customer-analytics ]; then $(BIN)/customer-analytics down || true; fi
+	rm -rf $(VENV) .local build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
