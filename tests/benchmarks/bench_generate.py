@@ -1,6 +1,6 @@
-"""How fast the sample shop is made: `python tests/benchmarks/bench_generate.py [orders …]`.
+"""How fast the sample shop is made, and its clicks played: `python tests/benchmarks/bench_generate.py [orders …]`.
 
-Each size runs in a process of its own, so that its peak memory is its own. Processor time is the whole process's: its
+Each row runs in a process of its own, so that its peak memory is its own. Processor time is the whole process's: its
 start, imports, every thread, compression and writing.
 """
 
@@ -42,13 +42,39 @@ def measure(orders: int) -> dict[str, float]:
     }
 
 
+def measure_clicks(orders: int) -> dict[str, float]:
+    """Play 30 days of clicks in this process, as a producer would take them; the same figures, without files."""
+    from warehouse.sample import ClickStream
+
+    before, began = time.process_time(), time.perf_counter()
+    records = size = 0
+    for batch in ClickStream(orders=orders, days=30):
+        records += len(batch.records())
+        size += batch.table.nbytes
+    wall, alone = time.perf_counter() - began, time.process_time() - before
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "orders": orders,
+        "lines": records,
+        "files": 0,
+        "megabytes": size / 1e6,
+        "wall_seconds": wall,
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
+        "generate_processor_seconds": alone,
+        "peak_megabytes": usage.ru_maxrss / 1024,
+    }
+
+
+MEASURES = {"shop": measure, "clicks": measure_clicks}
+
+
 def main(sizes: tuple[int, ...] = SIZES) -> None:
-    """Print one row a size."""
-    columns = ("orders", "lines", "files", "MB", "wall s", "process CPU s", "lines / CPU s", "without start", "peak MB")
+    """Print one row a size for order lines, and one for clicks."""
+    columns = ["what", "orders", "rows", "files", "MB", "wall s", "process CPU s", "rows / CPU s", "without start", "peak MB"]
     print(" ".join(f"{column:>14}" for column in columns))  # noqa: T201 a benchmark's output is its purpose
-    for orders in sizes:
+    for what, orders in (*(("shop", size) for size in sizes), ("clicks", sizes[0])):
         done = subprocess.run(
-            [sys.executable, __file__, "--one", str(orders)],
+            [sys.executable, __file__, "--one", what, str(orders)],
             check=True,
             capture_output=True,
             text=True,
@@ -56,6 +82,7 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
         )
         result = json.loads(done.stdout)
         cells = (
+            what,
             f"{result['orders']:,}",
             f"{result['lines']:,}",
             f"{result['files']:,}",
@@ -71,6 +98,6 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(int(sys.argv[2]))))  # noqa: T201
+        print(json.dumps(MEASURES[sys.argv[2]](int(sys.argv[3]))))  # noqa: T201
     else:
         main(tuple(int(size) for size in sys.argv[1:]) or SIZES)

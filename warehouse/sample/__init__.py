@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from warehouse.sample.broken import BrokenLandingTruth, write_broken_landing
+    from warehouse.sample.clicks import ClickBatch, ClickStream, ClickTruth
     from warehouse.sample.promotions import Promotion, promotion_calendar
     from warehouse.sample.shop import generate_shop
     from warehouse.sample.summary import SampleArgumentError, ShopSummary
 
 __all__ = [
     "BrokenLandingTruth",
+    "ClickBatch",
+    "ClickStream",
+    "ClickTruth",
     "Promotion",
     "SampleArgumentError",
     "ShopSummary",
@@ -26,6 +30,9 @@ __all__ = [
 
 _MODULES = {
     "BrokenLandingTruth": "broken",
+    "ClickBatch": "clicks",
+    "ClickStream": "clicks",
+    "ClickTruth": "clicks",
     "Promotion": "promotions",
     "SampleArgumentError": "summary",
     "ShopSummary": "summary",

@@ -202,14 +202,11 @@ class ClickStream:
         waiting = _TABLE.empty_table()
         pending: list[pa.Table] = []
         for table, safe_until in play.slices():
-            waiting = pa.concat_tables([waiting, table])
-            arrived = pc.less(pc.cast(waiting["arrives_at"], pa.int64()), safe_until)
-            ready = waiting.filter(arrived)
-            waiting = waiting.filter(pc.invert(arrived)).combine_chunks()
-            pending.append(_in_order_of_arrival(ready))
+            ready, waiting = _arrived(pa.concat_tables([waiting, table]), safe_until)
+            pending.append(ready)
             if sum(part.num_rows for part in pending) >= self.batch_records:
                 yield from self._batches(pending, last=False)
-        pending.append(_in_order_of_arrival(waiting))
+        pending.append(waiting)
         yield from self._batches(pending, last=True)
 
     def _batches(self, pending: list[pa.Table], *, last: bool) -> Iterator[ClickBatch]:
@@ -239,9 +236,13 @@ class ClickStream:
         truth.bot_events += pc.sum(events["is_bot"]).as_py() or 0
 
 
-def _in_order_of_arrival(table: pa.Table) -> pa.Table:
-    order = np.argsort(table["arrives_at"].cast(pa.int64()).to_numpy(), kind="stable")
-    return table.take(pa.array(order))
+def _arrived(table: pa.Table, until: int) -> tuple[pa.Table, pa.Table]:
+    """What arrives before `until` (milliseconds since 1970), and the rest; both in order of arrival."""
+    table = table.combine_chunks()  # taking from one chunk is several times as fast
+    arrives = table["arrives_at"].cast(pa.int64()).to_numpy()
+    order = np.argsort(arrives, kind="stable")
+    cut = int(np.searchsorted(arrives[order], until))
+    return table.take(pa.array(order[:cut])), table.take(pa.array(order[cut:]))
 
 
 @dataclass
