@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from detectors.order_history import OrderHistory
 from detectors.order_lines import FloatArray, IntArray, OrderLines
@@ -37,6 +38,8 @@ class LineDetector(ABC):
     # Share of the budget of false findings; rules have none, what they name is wrong by definition.
     budget_share: ClassVar[float]
     needs_alibi: ClassVar[bool] = False
+    # Its findings name the common cause of several lines, so they come before another layer's view of one of them.
+    names_cause: ClassVar[bool] = False
 
     def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
         """Sets the layer's own parameters from lines later than `history`.
@@ -64,21 +67,23 @@ class LineDetector(ABC):
             raise ValueError(f"detector {self.name!r} has no parameters, but {', '.join(parameters)} came")
 
 
-def product_text(lines: OrderLines, row: int) -> str:
-    """The product as it should be named in a reason."""
-    value = lines.table["product_id"][int(row)].as_py()
-    return "a line without a product" if value is None else f"product {value}"
+class LineTexts:
+    """Names of some lines for their reasons, read from the batch once."""
 
+    def __init__(self, lines: OrderLines, rows: IntArray) -> None:
+        def read(column: str) -> list[object]:
+            if column not in lines.table.column_names:
+                return [None] * len(rows)
+            return list(lines.table[column].take(pa.array(rows)).to_pylist())
 
-def order_text(lines: OrderLines, row: int) -> str:
-    """The order and line as they should be named in a reason, or nothing if the batch doesn't say."""
-    parts = []
-    for column, word in (("order_id", "order"), ("line_number", "line")):
-        if column in lines.table.column_names:
-            value = lines.table[column][int(row)].as_py()
-            if value is not None:
-                parts.append(f"{word} {value}")
-    return f" ({', '.join(parts)})" if parts else ""
+        self._products, self._orders, self._numbers = read("product_id"), read("order_id"), read("line_number")
+
+    def name(self, place: int) -> str:
+        """'product 22423 (order 546878, line 3)', as far as the batch tells."""
+        product, order, number = self._products[place], self._orders[place], self._numbers[place]
+        parts = [f"{word} {value}" for word, value in (("order", order), ("line", number)) if value is not None]
+        named = "a line without a product" if product is None else f"product {product}"
+        return named + (f" ({', '.join(parts)})" if parts else "")
 
 
 def money_text(value: float) -> str:

@@ -41,6 +41,7 @@ class FaultLikelihood:
         least: FloatArray,
         population: int,
         start: FaultLikelihood,
+        least_population: int = LEAST_HELD_OUT,
     ) -> FaultLikelihood:
         """Learns weights from lines taken as clean and lines known to be faulty.
 
@@ -48,7 +49,7 @@ class FaultLikelihood:
         each growing feature, in log odds a unit. population: lines the clean ones were drawn from, which the trimmed
         share refers to. start: returned as it is when there are too few lines to learn from.
         """
-        if len(clean) < _LEAST_LINES or len(fault) < _LEAST_LINES or population < LEAST_HELD_OUT:
+        if len(clean) < _LEAST_LINES or len(fault) < _LEAST_LINES or population < least_population:
             return start
         scale = np.vstack([clean, fault]).std(axis=0)
         scale[scale < 1e-9] = 1.0

@@ -25,6 +25,8 @@ INPUT_COLUMNS = (
     "ordered_at",
     "is_returned",
 )
+# An optional column: the file each line came from, so that a whole file can be found wrong together.
+FILE_COLUMN = "source_file"
 # Without these three there is nothing to judge; any other absent column is read as all NULL.
 REQUIRED_COLUMNS = ("product_id", "quantity", "unit_price")
 MISSING_DAY = np.iinfo(np.int64).min
@@ -114,6 +116,7 @@ class OrderLines:
     product, customer, currency, category: codes in the model's vocabularies, −1 for NULL or unknown. item: product and
     currency as dense codes of this batch, known to the model or not.
     order: dense codes within this batch (a line without an order id is an order of its own); order_size: its lines.
+    file: codes of the source files, None if the batch doesn't name them.
     quantity, price: NaN for NULL or not finite. returned: 1, 0, or −1 for unknown. day: days since 1970-01-01 or
     MISSING_DAY. has_customer: whether the line names any customer, known to the model or not. remembered: results a
     fitted model computed for this very batch and needs more than once.
@@ -126,6 +129,7 @@ class OrderLines:
     currency: IntArray
     category: IntArray
     order: IntArray
+    file: IntArray | None
     order_size: IntArray
     quantity: FloatArray
     price: FloatArray
@@ -168,6 +172,7 @@ class OrderLines:
             self.currency[rows],
             self.category[rows],
             order,
+            None if self.file is None else np.unique(self.file[rows], return_inverse=True)[1].astype(np.int64),
             size,
             self.quantity[rows],
             self.price[rows],
@@ -214,6 +219,9 @@ def read_order_lines(table: pa.Table, vocabularies: Vocabularies) -> OrderLines:
     alone = order < 0
     order[alone] = len(order_values) + np.arange(int(alone.sum()))
     order_size = np.bincount(order)[order] if rows else order
+    file = None
+    if FILE_COLUMN in table.column_names:
+        file = _text_dictionary(table[FILE_COLUMN])[0] + 1
     product_text, _ = _text_dictionary(table["product_id"])
     currency_text, currency_values = _text_dictionary(_column(table, "currency"))
     item = (product_text + 1) * (len(currency_values) + 1) + currency_text + 1
@@ -228,6 +236,7 @@ def read_order_lines(table: pa.Table, vocabularies: Vocabularies) -> OrderLines:
         currency=vocabularies.currency.encode(_column(table, "currency")),
         category=vocabularies.category.encode(_column(table, "category")),
         order=order,
+        file=file,
         order_size=order_size.astype(np.int64),
         quantity=_as_float(table, "quantity"),
         price=_as_float(table, "unit_price"),

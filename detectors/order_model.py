@@ -48,7 +48,7 @@ _VERSION = 1
 # Last share of the history's days that calibrates what the first share taught.
 _HELD_OUT_SHARE = 0.35
 # Share of the budget handed out: history a month old is a little less like today than held-out history was like it.
-_BUDGET_USE = 0.8
+_BUDGET_USE = 0.45
 
 
 class NotFittedError(RuntimeError):
@@ -243,6 +243,8 @@ class OrderAnomalyModel:
                 breach |= own > 0
             better = own > score
             score = np.where(better, own, score)
+            if detector.names_cause:
+                better |= (own >= self.threshold) & ~breach
             strongest = np.where(better, position, strongest)
         return score, strongest, breach
 

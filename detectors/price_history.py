@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from detectors.detector import LineDetector, Verdict, money_text, number_text, order_text, product_text
+from detectors.detector import LineDetector, LineTexts, Verdict, money_text, number_text
 from detectors.fault_likelihood import FaultLikelihood
 from detectors.order_history import OrderHistory
 from detectors.order_lines import MISSING_DAY, BoolArray, FloatArray, IntArray, OrderLines
@@ -145,11 +145,12 @@ class PriceHistory(LineDetector):
 
     def explain(self, history: OrderHistory, lines: OrderLines, rows: IntArray) -> list[Verdict]:
         match = history.match(lines)
+        texts = LineTexts(lines, rows)
         verdicts = []
-        for row in rows.tolist():
+        for place, row in enumerate(rows.tolist()):
             price, quantity = float(lines.price[row]), abs(float(lines.quantity[row]))
             usual, series = float(np.exp(match.usual[row])), int(match.series[row])
-            what = product_text(lines, row) + order_text(lines, row)
+            what = texts.name(place)
             high = price > usual if match.ratio[row] == 0 else match.ratio[row] > 0
             money = abs(price - usual) * quantity
             one = np.array([series])

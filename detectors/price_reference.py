@@ -231,14 +231,19 @@ class PriceReference:
         """Log of the shop's typical price: the median in its commonest currency; NaN without any history."""
         return float(self.currency_median[int(np.argmax(self.currency_lines))])
 
-    def is_level(self, series: IntArray, price: FloatArray, within: float) -> BoolArray:
-        """Whether a level of the series lies within `within` (in money) of the price."""
+    def is_level_within(self, series: IntArray, price: FloatArray, share: float, money: float) -> BoolArray:
+        """Whether a level of the series lies within a share of the price, or within `money`, whichever is more."""
         if not len(self.reference_keys):
             return np.zeros(len(price), dtype=bool)
+        within = np.maximum(price * share, money)
         low = (np.maximum(series, 0) << _PRICE_BITS) | price_units(np.maximum(price - within, 1 / PRICE_UNITS))
         high = (np.maximum(series, 0) << _PRICE_BITS) | price_units(price + within)
         found = np.searchsorted(self.reference_keys, high, "right") > np.searchsorted(self.reference_keys, low, "left")
         return found & (series >= 0)
+
+    def is_level(self, series: IntArray, price: FloatArray, within: float) -> BoolArray:
+        """Whether a level of the series lies within `within` (in money) of the price."""
+        return self.is_level_within(series, price, 0.0, within)
 
     def point_surprise(self, lines: OrderLines | ChosenLines, units: IntArray) -> FloatArray:
         """How unusual a price point is in this shop: −log10 of the smoothed share of products sold at exactly it.

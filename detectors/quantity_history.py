@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from detectors.detector import LineDetector, Verdict, money_text, number_text, order_text, product_text
+from detectors.detector import LineDetector, LineTexts, Verdict, money_text, number_text
 from detectors.fault_likelihood import FaultLikelihood
 from detectors.order_history import OrderHistory
 from detectors.order_lines import FloatArray, IntArray, OrderLines
@@ -144,10 +144,11 @@ class QuantityHistory(LineDetector):
         _, product_median, product_upper = known.product.at(lines.product[rows])
         customer_lines, customer_median, _ = known.customer.at(lines.customer[rows])
         match = history.match(lines)
+        texts = LineTexts(lines, rows)
         verdicts = []
         for place, row in enumerate(rows.tolist()):
             quantity = float(lines.quantity[row])
-            what = product_text(lines, row) + order_text(lines, row)
+            what = texts.name(place)
             own = bool(np.isfinite(product_median[place]))
             expected = float(np.exp(product_median[place] if own else known.shop_median))
             usual = float(np.exp(match.usual[row]))

@@ -10,6 +10,8 @@ _MODULES = (
     "detectors.rules",
     "detectors.price_history",
     "detectors.quantity_history",
+    "detectors.order_consistency",
+    "detectors.multivariate",
 )
 _registered: dict[str, type[LineDetector]] = {}
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from detectors.detector import LineDetector, Verdict, money_text, number_text, order_text, product_text
+from detectors.detector import LineDetector, LineTexts, Verdict, money_text, number_text
 from detectors.order_history import OrderHistory
 from detectors.order_lines import BoolArray, FloatArray, IntArray, OrderLines
 from detectors.registry import register
@@ -78,11 +78,12 @@ class Rules(LineDetector):
         breaches = self._breaches(history, lines)
         usual_price = np.exp(history.match(lines).usual)
         priced = np.bincount(lines.order, (np.nan_to_num(lines.price) != 0).astype(np.float64))[lines.order]
+        texts = LineTexts(lines, rows)
         verdicts = []
-        for row in rows.tolist():
+        for place, row in enumerate(rows.tolist()):
             kind = next(name for name in _SEVEREST_FIRST if breaches[name][row])
             quantity, price, usual = float(lines.quantity[row]), float(lines.price[row]), float(usual_price[row])
-            what = product_text(lines, row) + order_text(lines, row)
+            what = texts.name(place)
             size = abs(quantity) if np.isfinite(quantity) else 1.0
             worth = usual if np.isfinite(usual) else 0.0
             # A shop writes stock off at price zero with no customer and nothing else in the order.
