@@ -97,14 +97,22 @@ def match_columns(mapping: EntityMapping, found: list[str], *, what: str) -> tup
             missing.append(column)
     lacking = [str(mapping.columns[column]) for column in missing if column in mapping.required]
     if lacking:
-        shown = ", ".join(name[:60] for name in found[:20]) + (" …" if len(found) > 20 else "")
         raise FileRefusedError(
             "wrong_schema",
-            f"required column {', '.join(lacking)} is missing; the {what} has {len(found)}: {shown}; "
+            f"required column {', '.join(lacking)} is missing; the {what} has {len(found)}: {_shown(found)}; "
             "correct the mapping, or send a file of this source",
+        )
+    if not positions:
+        raise FileRefusedError(
+            "wrong_schema",
+            f"none of the mapped columns is there; the {what} has {len(found)}: {_shown(found)}; correct the mapping",
         )
     used = set(positions.values())
     return positions, Layout(
         extra_columns=[name for place, name in enumerate(found) if place not in used],
         missing_columns=[str(mapping.columns[column]) for column in missing],
     )
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(name[:60] for name in names[:20]) + (" …" if len(names) > 20 else "")

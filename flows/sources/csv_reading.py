@@ -5,72 +5,38 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.sources import csv_records
-from flows.sources.blocks import Block, FileRefusedError, Layout, RefusedRecord, match_columns
+from flows.sources.blocks import Block, FileRefusedError, match_columns
 from flows.sources.csv_records import Dialect, Scan, Verdict
+from flows.sources.line_reading import LineReader, without_records
 from flows.sources.mapping import EntityMapping
-from flows.sources.text_encoding import (
-    Transcoder,
-    first_undecodable,
-    invalid_utf8_positions,
-    is_ascii_compatible,
-    is_utf8,
-    undefined_bytes,
-)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A line longer than this is no record: Snowflake's longest text is 16 MiB."""
-
-LINE_END_SAMPLE_BYTES = 64 * 1024
-"""The first line end within so many bytes says how lines end: by a line feed, or by a carriage return alone."""
+MAX_HEADER_BYTES = 64 * 1024
+"""How far a header with quoted line ends may reach."""
 
 
-class CsvReader:
+class CsvReader(LineReader):
     """Reads delimited text."""
 
     def __init__(self, mapping: EntityMapping, chunks: Iterator[bytes], block_bytes: int) -> None:
-        self.layout = Layout()
-        self.records = 0
-        self._mapping = mapping
-        self._block_bytes = block_bytes
-        self._ascii_compatible = is_ascii_compatible(mapping.encoding)
-        self._transcoder: Transcoder | None = None
-        if not self._ascii_compatible:
-            self._transcoder = Transcoder(mapping.encoding)
-            chunks = self._transcoder.transcode(chunks)
-        self._chunks = chunks
-        self._encoding = codecs.lookup(mapping.encoding).name if self._ascii_compatible else "utf-8"
-        self._lines = 0
-        """Lines before the data at hand."""
-        self._offset = 0
-        """Bytes before the data at hand."""
+        super().__init__(mapping, chunks, block_bytes)
         self._positions: dict[str, int] = {}
         """Contract column → 0-based field."""
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader.blocks`."""
-        data, ended = self._fill(b"", max(self._block_bytes, LINE_END_SAMPLE_BYTES))
-        data = self._without_byte_order_mark(data)
-        first_end = re.search(rb"\r+\n?|\n", data)
-        old_mac = first_end is not None and not first_end.group().endswith(b"\n")
-        line_end = csv_records.CARRIAGE_RETURN if old_mac else csv_records.LINE_FEED
-        newline = bytes((line_end,))
-        while not ended and data.find(newline) < 0:
-            data, ended = self._fill(data, len(data) + self._block_bytes)
-            self._check_line_length(data, newline)
+        data, ended = self._begin()
         fields = self._mapping.fields or 0
         if self._mapping.header:
-            names, data = self._take_header(data, newline)
+            names, data = self._take_header(data)
             if names is None:
                 return
             self._positions, self.layout = match_columns(self._mapping, names, what="header")
@@ -82,67 +48,23 @@ class CsvReader:
             quote=self._mapping.quote.encode() if self._mapping.quote is not None else None,
             fields=fields,
             quoted_newlines=self._mapping.quoted_newlines,
-            line_end=line_end,
+            line_end=self._newline[0],
         )
         while data or not ended:
-            whole = data[: data.rfind(newline) + 1]
-            if ended and len(whole) < len(data):
-                whole = data + newline
-            scan = csv_records.scan(whole, dialect, final=ended)
-            yield self._block(whole, scan, dialect)
+            lines = self._whole_lines(data, ended)
+            scan = csv_records.scan(lines, dialect, final=ended)
+            yield self._block(lines, scan, dialect)
+            self.records += len(scan.starts)
             self._lines += scan.consumed_lines
             self._offset += scan.consumed
             if ended:
                 return
-            data, ended = self._fill(data[scan.consumed :], self._block_bytes)
-            self._check_line_length(data, newline)
+            data, ended = self._more(data[scan.consumed :])
 
-    def _fill(self, data: bytes, at_least: int) -> tuple[bytes, bool]:
-        """The data with more behind it, at least one chunk; and whether the file has ended."""
-        parts, size = [data], len(data)
-        try:
-            for chunk in self._chunks:
-                parts.append(chunk)
-                size += len(chunk)
-                if size >= at_least:
-                    return b"".join(parts), False
-        except FileRefusedError as refusal:
-            lines = self._lines + sum(part.count(b"\n") for part in parts)
-            raise FileRefusedError(
-                refusal.reason_code, f"{refusal.reason} ({lines} whole lines were readable)"
-            ) from None
-        return b"".join(parts), True
-
-    def _without_byte_order_mark(self, data: bytes) -> bytes:
-        if self._ascii_compatible:
-            for mark, encoding in (
-                (codecs.BOM_UTF8, "utf-8"),
-                (codecs.BOM_UTF32_LE, "utf-32"),
-                (codecs.BOM_UTF16_LE, "utf-16"),
-                (codecs.BOM_UTF16_BE, "utf-16"),
-            ):
-                if data.startswith(mark) and encoding != "utf-8":
-                    raise FileRefusedError(
-                        "wrong_encoding",
-                        f"the file begins with the byte order mark of {encoding}; the mapping says "
-                        f"{self._mapping.encoding}; set encoding: {encoding}",
-                    )
-        if data.startswith(codecs.BOM_UTF8):
-            self._offset += len(codecs.BOM_UTF8)
-            return data[len(codecs.BOM_UTF8) :]
-        return data
-
-    def _check_line_length(self, data: bytes, newline: bytes) -> None:
-        if len(data) > MAX_LINE_BYTES and len(data) - data.rfind(newline) - 1 > MAX_LINE_BYTES:
-            raise FileRefusedError(
-                "line_too_long",
-                f"no line end within {MAX_LINE_BYTES} bytes after byte {self._offset + data.rfind(newline) + 1}; "
-                "expected lines of delimited text",
-            )
-
-    def _take_header(self, data: bytes, newline: bytes) -> tuple[list[str] | None, bytes]:
+    def _take_header(self, data: bytes) -> tuple[list[str] | None, bytes]:
         """The header's names and the data after it; None where there is nothing but blank lines."""
         quote = self._mapping.quote
+        newline = self._newline
         start = 0
         while start < len(data):
             end = data.find(newline, start)
@@ -150,10 +72,8 @@ class CsvReader:
             if not data[start:end].strip(b"\r\n"):
                 start = end + 1
                 continue
-            # A quoted name may hold a line end.
-            while quote is not None and data.count(quote.encode(), start, end) % 2 and end < len(data):
-                following = data.find(newline, end + 1)
-                end = len(data) if following < 0 else following
+            if quote is not None:
+                end = self._end_of_quoted_header(data, start, end, quote.encode())
             try:
                 text = data[start:end].decode(self._encoding)
             except UnicodeDecodeError as error:
@@ -175,43 +95,30 @@ class CsvReader:
             return [name.strip() for name in names], data[taken:]
         return None, b""
 
+    def _end_of_quoted_header(self, data: bytes, start: int, end: int, quote: bytes) -> int:
+        """Where the header ends; a quoted name may hold line ends, but no header is endless."""
+        first = end
+        while data.count(quote, start, end) % 2:
+            end = data.find(self._newline, end + 1)
+            if not 0 <= end - start <= MAX_HEADER_BYTES:
+                return first
+        return end
+
     def _block(self, data: bytes, scan: Scan, dialect: Dialect) -> Block:
-        buffer = np.frombuffer(data, dtype=np.uint8)
-        if b"\0" in data:
-            scan.mark(np.flatnonzero(buffer == 0), Verdict.NUL_BYTE)
-        undecodable = self._undecodable(data, buffer)
-        if undecodable is not None:
-            scan.mark(undecodable, Verdict.UNDECODABLE)
-        first = self.records + 1
-        self.records += len(scan.starts)
+        self._mark_unusable_bytes(data, scan)
         bad = np.flatnonzero(scan.verdicts)
-        refused = [self._refusal(data, scan, dialect, int(record), first) for record in bad]
+        refused = []
+        for record in bad.tolist():
+            verdict = Verdict(scan.verdicts[record])
+            raw = data[int(scan.starts[record]) : int(scan.ends[record])]
+            reason = self._reason(verdict, raw, int(scan.found_fields[record]), dialect)
+            refused.append(self._refused(data, scan, record, verdict.name.lower(), reason))
+        first = self.records + 1
         rows = np.arange(first, first + len(scan.starts), dtype=np.int64)
         if len(bad):
             rows = np.delete(rows, bad)
-        content = _without_records(data, scan, bad)
+        content = without_records(data, scan, bad)
         return Block(columns=self._parse(content, dialect, len(rows)), source_rows=rows, refused=refused)
-
-    def _undecodable(self, data: bytes, buffer: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-        if data.isascii():
-            return None
-        if self._encoding == "utf-8":
-            return None if is_utf8(data) else invalid_utf8_positions(buffer)
-        undefined = undefined_bytes(self._encoding)
-        return np.flatnonzero(undefined[buffer]) if undefined.any() else None
-
-    def _refusal(self, data: bytes, scan: Scan, dialect: Dialect, record: int, first: int) -> RefusedRecord:
-        start, end = int(scan.starts[record]), int(scan.ends[record])
-        raw = data[start:end]
-        verdict = Verdict(scan.verdicts[record])
-        return RefusedRecord(
-            source_row=first + record,
-            line_number=self._lines + int(scan.first_lines[record]) + 1,
-            byte_offset=None if self._transcoder is not None else self._offset + start,
-            raw_bytes=self._transcoder.original(raw) if self._transcoder is not None else raw,
-            reason_code=verdict.name.lower(),
-            reason=self._reason(verdict, raw, int(scan.found_fields[record]), dialect),
-        )
 
     def _reason(self, verdict: Verdict, raw: bytes, found: int, dialect: Dialect) -> str:
         if verdict is Verdict.WRONG_FIELD_COUNT:
@@ -225,9 +132,7 @@ class CsvReader:
         if verdict is Verdict.BARE_LINE_END:
             other = "carriage return" if dialect.line_end == csv_records.LINE_FEED else "line feed"
             return f"a {other} stands in the middle of the line, outside of quotes"
-        if verdict is Verdict.NUL_BYTE:
-            return f"byte {raw.find(0) + 1} of the record is NUL"
-        return f"the record holds bytes that are no {self._mapping.encoding}: {first_undecodable(raw, self._encoding)}"
+        return self._unusable_bytes_reason(verdict, raw)
 
     def _parse(self, content: bytes | memoryview, dialect: Dialect, rows: int) -> dict[str, pa.Array]:
         import pyarrow as pa
@@ -265,15 +170,3 @@ class CsvReader:
             )
         columns = {position: table.column(names[position]).combine_chunks() for position in wanted}
         return {column: columns[position] for column, position in self._positions.items()}
-
-
-def _without_records(data: bytes, scan: Scan, bad: NDArray[np.int64]) -> bytes | memoryview:
-    """The data without the bad records. Blank lines stay; the parser skips them."""
-    if not len(scan.starts):
-        return b""
-    view = memoryview(data)
-    if not len(bad):
-        return view[int(scan.starts[0]) : int(scan.nexts[-1])]
-    starts = [int(scan.starts[0]), *scan.nexts[bad].tolist()]
-    ends = [*scan.starts[bad].tolist(), int(scan.nexts[-1])]
-    return b"".join(view[start:end] for start, end in zip(starts, ends, strict=True))
