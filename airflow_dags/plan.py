@@ -920,20 +920,17 @@ class _Tracer:
         return self._literal(value, annotation, task=task, iterated=iterated)
 
     def _literal(self, value: Any, annotation: Any, *, task: str | None, iterated: bool) -> LiteralArgument:
-        wanted = annotation
-        if annotation is not NO_ANNOTATION and iterated:
-            wanted = list_of(annotation)
-        if wanted is not NO_ANNOTATION:
+        if _is_plain_json(value):
+            return LiteralArgument(value=value)
+        if annotation is not NO_ANNOTATION:
             try:
-                adapter = type_adapter(wanted)
+                adapter = type_adapter(list_of(annotation) if iterated else annotation)
                 dumped = adapter.dump_python(value, mode="json", warnings="error")
                 rebuilt = adapter.validate_python(dumped)
                 if type(rebuilt) is type(value) and rebuilt == value:
                     return LiteralArgument(value=dumped, typed=True)
             except (PydanticUserError, ValueError, TypeError):
                 pass
-        if wanted in (NO_ANNOTATION, Any, object) and _is_plain_json(value):
-            return LiteralArgument(value=value)
         told = "has no annotation" if annotation is NO_ANNOTATION else f"is annotated {annotation!r}"
         self.refuse(
             task=task,

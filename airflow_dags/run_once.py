@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from prefect import Flow
+
+from airflow_dags.plan import type_adapter, type_hints
 from flows.engines import PROJECT_ROOT, EngineRequest, TaskOutcome, load_flow, safe_name
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ def main(request_file: str) -> int:
         dag_id, file = _dag_of(request)
         # Airflow reads this when it is imported, and takes the folder as the bundle that the DAG belongs to.
         os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(file.parent)
-        _migrate()
+        migrate()
         state, tasks = _run(dag_id, file, request)
     except Exception as error:
         logger.exception("the DAG did not run")
@@ -63,10 +66,11 @@ def _dag_of(request: EngineRequest) -> tuple[str, Path]:
     return dag_id, file
 
 
-def _migrate() -> None:
+def migrate() -> None:
     """Make or upgrade the metadata database; a moment's work if it is current."""
     from airflow.utils.db import check_migrations, initdb
 
+    Path(os.environ["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
     try:
         check_migrations(0)
     except Exception:
@@ -75,9 +79,36 @@ def _migrate() -> None:
 
 
 def _run(dag_id: str, file: Path, request: EngineRequest) -> tuple[str, list[TaskOutcome]]:
-    from airflow.dag_processing.dagbag import DagBag
-
     from airflow_dags.adapter import PrefectTaskOperator
+
+    PrefectTaskOperator.progress = request.progress()
+    return run_dag(load_dag(file, dag_id), conf_of(load_flow(request.entrypoint), request.parameters))
+
+
+def conf_of(flow: Flow[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as a DAG run's conf: validated and converted by the flow, as Prefect does before a run.
+
+    Airflow checks a conf by the parameters' JSON schema alone, which takes `4` but not `"4"` for a number.
+
+    Raises:
+        prefect.exceptions.ParameterTypeError: a parameter has the wrong type.
+    """
+    if not flow.should_validate_parameters:
+        return parameters
+    return {
+        name: type_adapter(type_hints(flow.fn).get(name, Any)).dump_python(value, mode="json")
+        for name, value in flow.validate_parameters(parameters).items()
+        if name in parameters
+    }
+
+
+def load_dag(file: Path, dag_id: str) -> Any:  # noqa: ANN401 - Airflow's DAG, which must not be imported here
+    """The DAG of that id in a DAG file, parsed as Airflow does.
+
+    Raises:
+        RuntimeError: the file can't be parsed, or has no such DAG.
+    """
+    from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(dag_folder=str(file), bundle_name="dags-folder")
     if bag.import_errors:
@@ -85,8 +116,12 @@ def _run(dag_id: str, file: Path, request: EngineRequest) -> tuple[str, list[Tas
     dag = bag.dags.get(dag_id)
     if dag is None:
         raise RuntimeError(f"{file} has no DAG {dag_id!r}; it has {', '.join(bag.dags) or 'none'}")
-    PrefectTaskOperator.progress = request.progress()
-    run = dag.test(run_conf=request.parameters)
+    return dag
+
+
+def run_dag(dag: Any, parameters: dict[str, Any]) -> tuple[str, list[TaskOutcome]]:  # noqa: ANN401 - Airflow's DAG
+    """Run the DAG once, now, with `parameters`; its final state as Airflow calls it, and each task run's outcome."""
+    run = dag.test(run_conf=parameters)
     return str(run.state), _outcomes(run, dag)
 
 

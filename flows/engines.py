@@ -22,7 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,6 +180,7 @@ def run_flow(
         ValueError: there is no such engine.
     """
     started = time.monotonic()
+    home = home.absolute()
     watcher = progress or Silent()
     if engine == "inline":
         return _run_inline(flow, parameters, watcher, started)
@@ -233,7 +235,7 @@ def prefect_environment(home: Path) -> dict[str, str]:
     environment = _inherited(lambda name: name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"))
     own_server = not environment.get("PREFECT_API_URL")
     environment |= {
-        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_HOME": str(home.absolute() / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true" if own_server else "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_START_SECONDS),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -247,6 +249,7 @@ def prefect_environment(home: Path) -> dict[str, str]:
 def airflow_environment(home: Path) -> dict[str, str]:
     """The environment of a process that runs a DAG on an Airflow of its own: SQLite and logs below `home`."""
     environment = _inherited(lambda name: name.startswith(("AIRFLOW_CONN_", "AIRFLOW_VAR_")))
+    home = home.absolute()
     state = home / "airflow"
     environment |= {
         "AIRFLOW_HOME": str(state),
@@ -405,28 +408,39 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _run_on_prefect(request: EngineRequest) -> int:
-    """Run the flow on Prefect in this process; the exit status is that of the run."""
+    """Do what the request says and leave the outcome; the exit status is that of the run."""
+    message, tasks = run_here_on_prefect(load_flow(request.entrypoint), request.parameters, request.progress())
+    request.answer(state="failed" if message else "completed", message=message, tasks=tasks)
+    return 1 if message else 0
 
+
+def run_here_on_prefect(
+    flow: Flow[..., Any], parameters: Mapping[str, Any], progress: Progress
+) -> tuple[str, list[TaskOutcome]]:
+    """Run the flow on Prefect in this process; why it failed (empty if it did not), and each task run's outcome.
+
+    For a process whose environment `prefect_environment` made.
+    """
     from airflow_dags.plan import trace
     from flows.interpreter import NotTranslatable
 
-    flow: Flow[..., Any] = load_flow(request.entrypoint)
-    watch = _PrefectWatch(request.progress())
+    watch = _PrefectWatch(progress)
+    observed: list[Any] = []
     try:
-        watch.observe(list(trace(flow).tasks.values()))
+        observed = list(trace(flow).tasks.values())
     except NotTranslatable as error:
         # Prefect can run what Airflow can't; then only the flow's own outcome is known.
         logger.warning("tasks are not observed: %s", error)
     message = ""
-    try:
-        state: Any = flow(**request.parameters, return_state=True)
-        if not state.is_completed():
-            message = state.message or state.name
-    except Exception as error:
-        logger.exception("flow %s did not run", flow.name)
-        message = f"{type(error).__name__}: {error}"
-    request.answer(state="failed" if message else "completed", message=message, tasks=watch.outcomes)
-    return 1 if message else 0
+    with watch.observing(observed):
+        try:
+            state: Any = flow(**parameters, return_state=True)
+            if not state.is_completed():
+                message = state.message or state.name
+        except Exception as error:
+            logger.exception("flow %s did not run", flow.name)
+            message = f"{type(error).__name__}: {error}"
+    return message, watch.outcomes
 
 
 class _PrefectWatch:
@@ -440,11 +454,21 @@ class _PrefectWatch:
         """By task run id: its position among the runs of its task, and how often it was started."""
         self._counts: dict[str, int] = {}
 
-    def observe(self, tasks: list[Any]) -> None:
-        for task in {id(task): task for task in tasks}.values():
+    @contextmanager
+    def observing(self, tasks: list[Any]) -> Iterator[None]:
+        """Within the block, these tasks' runs are noted."""
+        distinct = list({id(task): task for task in tasks}.values())
+        for task in distinct:
             task.on_running_hooks.append(self._running)
             task.on_completion_hooks.append(self._completed)
             task.on_failure_hooks.append(self._failed)
+        try:
+            yield
+        finally:
+            for task in distinct:
+                task.on_running_hooks.remove(self._running)
+                task.on_completion_hooks.remove(self._completed)
+                task.on_failure_hooks.remove(self._failed)
 
     def _running(self, task: Any, run: Any, state: Any) -> None:  # noqa: ANN401 - Prefect's hook signature
         with self._lock:
