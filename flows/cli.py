@@ -23,6 +23,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def _explained(command: Callable[P, R]) -> Callable[P, R]:
 
         try:
             return command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except ValidationError as error:
             for problem in error.errors():
                 name = "CUSTOMER_ANALYTICS_" + "_".join(str(part) for part in problem["loc"]).upper()
@@ -258,10 +261,12 @@ def run(
     summary = _stored_summary(settings, parameters["run_id"])
     if summary is not None:
         _show_summary(summary, outcome.duration_seconds)
-    for failure in outcome.failures:
-        err.print(f"[red]{failure.name}:[/] {failure.message}", markup=True)
-    if not outcome.succeeded:
-        err.print(f"log: {settings.home / 'logs' / 'customer-analytics.log'}")
+    for task in outcome.failed_tasks:
+        err.print(f"[red]{task.name} failed:[/]", escape(task.message))
+    if outcome.state == "failed":
+        if not outcome.failed_tasks:
+            err.print("[red]failed:[/]", escape(outcome.message))
+        err.print(f"log: {outcome.log_file or settings.home / 'logs' / 'customer-analytics.log'}")
         raise typer.Exit(EXIT_FAILED)
     if summary is not None and summary.refused:
         raise typer.Exit(EXIT_REFUSED_INPUT)

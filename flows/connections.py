@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 QUERY_TAG = "customer-analytics"
+UNUSED_API = "http://127.0.0.1:9/api"
 
 
 def open_session(settings: Settings) -> Session:
@@ -57,7 +58,8 @@ def open_session(settings: Settings) -> Session:
     connector = SnowflakeConnector(
         credentials=credentials, database=settings.database, warehouse=settings.snowflake_warehouse, schema="RAW"
     )
-    logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
+    for chatty in ("snowflake.connector", "prefect.SnowflakeConnector"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     return Session(connector.get_connection(paramstyle="qmark", **extra))
 
 
@@ -158,6 +160,7 @@ def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str,
     from contextlib import contextmanager
 
     from dbt_common.events.base_types import EventLevel
+    from prefect.client.orchestration import PrefectClient
     from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings
 
     class ProfileOfProject(PrefectDbtSettings):
@@ -177,12 +180,16 @@ def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str,
             log_level=EventLevel.INFO,
         ),
         raise_on_failure=False,
+        # The runner never asks it anything here, but would start a throw-away API server to have one.
+        client=PrefectClient(UNUSED_API),
     )
-    command = [*arguments, "--vars", json.dumps(dict(variables)), "--log-level", "none", "--no-use-colors"]
+    command = [*arguments, "--vars", json.dumps(dict(variables)), "--quiet", "--no-use-colors"]
     try:
         # In a context of its own the runner sees no flow run, so a layer is one task in both orchestrators, not one
         # more task a node in Prefect alone.
         result = contextvars.Context().run(runner.invoke, command)
     except Exception as error:
-        raise DbtError(f"dbt {' '.join(arguments)}: {error}; its log is {settings.home / 'logs' / 'dbt' / 'dbt.log'}") from error
+        raise DbtError(
+            f"dbt {' '.join(arguments)}: {error}; its log is {settings.home / 'logs' / 'dbt' / 'dbt.log'}"
+        ) from error
     return result.result

@@ -6,15 +6,22 @@ import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.connections import open_lake, open_session
 from flows.results import FileGroup, LoadSummary, RunIdentity, StagedGroup
 from flows.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flows.lake import Lake
+    from flows.sources.staging import StagedFile
+    from warehouse.session import Session
+
 logger = logging.getLogger(__name__)
 
-UNMATCHED_NAMES_SHOWN = 5
+STRANGERS_SHOWN = 5
 
 
 class LandingError(ValueError):
@@ -33,7 +40,8 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
     Raises:
         LandingError: the landing folder does not exist, or no file in it is one the mapping knows.
     """
-    from flows.sources.grouping import LandingFile, plan_groups
+    from flows.sources.grouping import plan_groups
+    from flows.sources.landing import find_landing_files
     from flows.sources.mapping import load_mapping
     from warehouse import ledger
 
@@ -41,28 +49,11 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
     landing = open_lake(settings, run.landing)
     if "://" not in run.landing and not Path(run.landing).is_dir():
         raise LandingError(f"landing folder {run.landing} does not exist; pass --landing, or create it")
-    found: list[LandingFile] = []
-    unmatched: list[str] = []
-    modified = {}
-    for item in landing.list():
-        entity = mapping.entity_of(item.key)
-        if entity is None:
-            unmatched.append(item.key)
-            continue
-        found.append(LandingFile(entity=entity, key=item.key, size=item.size, etag=item.etag))
-        modified[item.key] = item.modified_at
-    globs = ", ".join(chain.from_iterable(entity.globs for entity in mapping.entities.values()))
-    if unmatched:
-        logger.warning(
-            "%d files in %s match no glob of source %s (%s) and are left alone, e.g. %s",
-            len(unmatched),
-            run.landing,
-            run.source,
-            globs,
-            ", ".join(unmatched[:UNMATCHED_NAMES_SHOWN]),
-        )
+    found = list(find_landing_files(landing, mapping))
     if not found:
+        globs = ", ".join(chain.from_iterable(entity.globs for entity in mapping.entities.values()))
         raise LandingError(f"no file in {run.landing} matches a glob of source {run.source}: {globs}")
+    _warn_of_strangers(landing, {file.key for file in found}, run)
     with open_session(settings) as session:
         done = ledger.final_files(session, run.source)
         waiting = [file for file in found if (file.entity, file.key, file.etag) not in done]
@@ -81,7 +72,7 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
                     "etag": file.etag,
                     "landing_url": run.landing,
                     "size_bytes": file.size,
-                    "modified_at": ledger.utc_text(modified[file.key]),
+                    "modified_at": ledger.utc_text(file.modified_at),
                     "group_number": number,
                     "run_id": run.run_id,
                     "planned_at": planned_at,
@@ -97,6 +88,18 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
     ]
 
 
+def _warn_of_strangers(landing: Lake, known: set[str], run: RunIdentity) -> None:
+    strangers = [item.key for item in landing.list() if item.key not in known]
+    if strangers:
+        logger.warning(
+            "%d files in %s match no glob of source %s and are left alone, e.g. %s",
+            len(strangers),
+            run.landing,
+            run.source,
+            ", ".join(strangers[:STRANGERS_SHOWN]),
+        )
+
+
 def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> StagedGroup:
     """Read the landed files of one group and write staged Parquet and quarantine files to the lake.
 
@@ -104,7 +107,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     What is in the ledger as staged already (a run that died) is done again with the same result.
     """
     from flows.sources.mapping import load_mapping
-    from flows.sources.staging import StagedFile, stage_file
+    from flows.sources.staging import stage_file
     from warehouse import ledger
     from warehouse.loading import copy_files
 
@@ -112,78 +115,63 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     landing, lake = open_lake(settings, run.landing), open_lake(settings)
     with open_session(settings) as session:
         rows = ledger.files_of_group(session, run.run_id, group.number)
-        staged: list[StagedFile] = []
-        for row in rows:
-            staged.append(
-                stage_file(
-                    landing=landing,
-                    lake=lake,
-                    mapping=mapping,
-                    entity=row["entity"],
-                    key=row["file_key"],
-                    batch_id=run.run_id,
-                    ingested_at=run.ingested_at,
-                    read_block_bytes=settings.read_block_bytes,
-                )
+        staged = [
+            stage_file(
+                landing=landing,
+                lake=lake,
+                mapping=mapping,
+                entity=row["entity"],
+                key=row["file_key"],
+                batch_id=run.run_id,
+                ingested_at=run.ingested_at,
+                read_block_bytes=settings.read_block_bytes,
             )
+            for row in rows
+        ]
         quarantined = sorted({file.quarantine_key for file in staged if file.quarantine_key})
         upload = _upload(settings)
         if quarantined:
             prepare_lake_stage(session, settings)
         with session.transaction():
+            staged_at = ledger.utc_now()
             ledger.record_staged(
-                session, [_ledger_row(file, row["etag"]) for file, row in zip(staged, rows, strict=True)]
+                session, [_ledger_row(file, row["etag"], staged_at) for file, row in zip(staged, rows, strict=True)]
             )
             if quarantined:
                 ledger.forget_quarantine(session, run.source, [Path(key).stem for key in quarantined])
                 for _ in copy_files(session, "OPS.QUARANTINE", quarantined, upload=upload, force=True):
                     pass
     states = Counter(file.state for file in staged)
-    for file in staged:
-        if file.state == "refused":
-            logger.warning("%s refused: %s", file.key, file.reason)
-        elif file.rows_quarantined:
-            logger.warning("%s: %d records refused", file.key, file.rows_quarantined)
     return StagedGroup(
         number=group.number,
         files_staged=states["staged"],
         files_refused=states["refused"],
         files_empty=states["empty"],
         rows_staged=sum(file.rows_staged for file in staged),
-        rows_quarantined=sum(file.rows_quarantined for file in staged if file.state != "refused"),
+        rows_quarantined=sum(file.rows_quarantined for file in staged),
     )
 
 
-def _ledger_row(file: Any, etag: str) -> dict[str, Any]:  # noqa: ANN401 - StagedFile, imported late
-    whole_file = file.state != "staged"
-    return {
-        "source_system": file.source,
-        "entity": file.entity,
-        "file_key": file.key,
-        "etag": etag,
-        "state": file.state,
-        "reason": file.reason,
-        "content_hash": file.content_hash,
-        "staged_key": file.staged_key,
-        "quarantine_key": file.quarantine_key,
-        # A refused file is one thing in quarantine, not so many rows.
-        "rows_in": 0 if whole_file else file.rows_in,
-        "rows_staged": file.rows_staged,
-        "rows_quarantined": 0 if whole_file else file.rows_quarantined,
-        "control_quantity": file.control_quantity,
-        "control_amount": file.control_amount,
-        "control_unparsed_rows": file.control_unparsed_rows,
-        "staged_at": file.staged_at if hasattr(file, "staged_at") else _now(),
-    }
+def _ledger_row(file: StagedFile, etag: str, staged_at: str) -> dict[str, Any]:
+    names = (
+        "entity",
+        "state",
+        "reason",
+        "content_hash",
+        "staged_key",
+        "quarantine_key",
+        "rows_in",
+        "rows_staged",
+        "rows_quarantined",
+        "control_quantity",
+        "control_amount",
+        "control_unparsed_rows",
+    )
+    row = {name: getattr(file, name) for name in names}
+    return {**row, "source_system": file.source, "file_key": file.key, "etag": etag, "staged_at": staged_at}
 
 
-def _now() -> str:
-    from warehouse.ledger import utc_now
-
-    return utc_now()
-
-
-def prepare_lake_stage(session: Any, settings: Settings) -> None:  # noqa: ANN401 - Session, imported late
+def prepare_lake_stage(session: Session, settings: Settings) -> None:
     """Point the warehouse's stage at the lake, where the warehouse can reach it."""
     from warehouse.loading import define_lake_stage
 
@@ -191,7 +179,7 @@ def prepare_lake_stage(session: Any, settings: Settings) -> None:  # noqa: ANN40
         define_lake_stage(session, settings.lake, settings.snowflake_storage_integration)
 
 
-def _upload(settings: Settings) -> Any:  # noqa: ANN401 - a function, or None
+def _upload(settings: Settings) -> Callable[[str, Path], None] | None:
     """How a staged file gets to the warehouse: None where the warehouse reads the lake itself."""
     from warehouse.loading import lake_is_readable
 

@@ -2,12 +2,12 @@
 merge into ops.runs as target
 using (
     select
-        ?::varchar as run_id,
-        ?::varchar as flow_name,
-        ?::varchar as source_system,
-        ?::varchar as landing_url,
-        ?::varchar as engine,
-        ?::timestamp_ntz as started_at
+        cast(? as varchar) as run_id,
+        cast(? as varchar) as flow_name,
+        cast(? as varchar) as source_system,
+        cast(? as varchar) as landing_url,
+        cast(? as varchar) as engine,
+        cast(? as timestamp_ntz) as started_at
 ) as begun
     on target.run_id = begun.run_id
 when matched then update set

@@ -4,7 +4,7 @@ update ops.files
 set
     state = 'loaded',
     run_id = ?,
-    loaded_at = ?::timestamp_ntz
+    loaded_at = cast(? as timestamp_ntz)
 where
     source_system = ?
     and entity = ?

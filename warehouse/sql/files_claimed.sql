@@ -8,7 +8,7 @@ select
 from ops.files
 where
     run_id = ?
-    and loaded_at = ?::timestamp_ntz
+    and loaded_at = cast(? as timestamp_ntz)
     and source_system = ?
     and entity = ?
     and state = 'loaded'

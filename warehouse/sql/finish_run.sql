@@ -2,6 +2,6 @@
 update ops.runs
 set
     state = ?,
-    finished_at = ?::timestamp_ntz,
+    finished_at = cast(? as timestamp_ntz),
     summary = ?
 where run_id = ?

@@ -4,7 +4,7 @@ select
     files.source_system,
     files.content_hash,
     ?,
-    ?::timestamp_ntz
+    cast(? as timestamp_ntz)
 from ops.files as files
 left join quality.scored_files as scored
     on

@@ -15,7 +15,7 @@ inner join marts.dim_products as products on facts.product_key = products.produc
 inner join marts.dim_customers as customers on facts.customer_key = customers.customer_key
 where
     facts.source_system = ?
-    and facts.ordered_at < ?::timestamp_ntz
+    and facts.ordered_at < cast(? as timestamp_ntz)
     and facts.is_merchandise
 order by facts.ordered_at desc, facts.order_line_key
 limit ?

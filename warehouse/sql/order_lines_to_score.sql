@@ -26,8 +26,8 @@ left join quality.scored_files as scored
         and files.content_hash = scored.content_hash
 where
     facts.source_system = ?
-    and facts.ordered_at >= ?::timestamp_ntz
-    and facts.ordered_at < ?::timestamp_ntz
+    and facts.ordered_at >= cast(? as timestamp_ntz)
+    and facts.ordered_at < cast(? as timestamp_ntz)
     and facts.is_merchandise
     and scored.content_hash is null
 order by facts.ordered_at, facts.order_line_key

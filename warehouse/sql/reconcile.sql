@@ -1,7 +1,7 @@
 -- One row per check and measure: what is upstream, what is downstream. Equal to the last digit, or the run fails.
 -- Bound: 1. source.
 with
-chosen as (select ?::varchar as source_system),
+chosen as (select cast(? as varchar) as source_system),
 
 ledger as (
     select files.*

@@ -2,9 +2,9 @@
 merge into ops.schema_migrations as target
 using (
     select
-        ?::varchar as file_name,
-        ?::varchar as checksum,
-        ?::timestamp_ntz as applied_at
+        cast(? as varchar) as file_name,
+        cast(? as varchar) as checksum,
+        cast(? as timestamp_ntz) as applied_at
 ) as applied
     on
         target.file_name = applied.file_name

@@ -3,14 +3,14 @@
 merge into ops.source_conventions as target
 using (
     select
-        ?::varchar as source_system,
-        ?::varchar as timezone,
-        ?::varchar as default_currency,
-        ?::varchar as cancellation_prefix,
-        ?::varchar as adjustment_prefix,
-        ?::varchar as non_product_pattern,
-        ?::boolean as float_formatted_ids,
-        ?::varchar as mapping_hash
+        cast(? as varchar) as source_system,
+        cast(? as varchar) as timezone,
+        cast(? as varchar) as default_currency,
+        cast(? as varchar) as cancellation_prefix,
+        cast(? as varchar) as adjustment_prefix,
+        cast(? as varchar) as non_product_pattern,
+        cast(? as boolean) as float_formatted_ids,
+        cast(? as varchar) as mapping_hash
 ) as mapping
     on target.source_system = mapping.source_system
 when matched then update set
