@@ -76,8 +76,12 @@ class Reader(Protocol):
         """
 
 
-def match_columns(mapping: EntityMapping, found: list[str], *, what: str) -> tuple[dict[str, int], Layout]:
+def match_columns(
+    mapping: EntityMapping, found: list[str], *, what: str, partial: bool = False
+) -> tuple[dict[str, int], Layout]:
     """Where each mapped contract column stands among the found names, and what is left over on either side.
+
+    `partial`: these are the names of some records only, so none has to be there.
 
     Raises:
         FileRefusedError: a required column is missing, or a mapped name stands twice.
@@ -95,14 +99,14 @@ def match_columns(mapping: EntityMapping, found: list[str], *, what: str) -> tup
             positions[column] = at[0]
         else:
             missing.append(column)
-    lacking = [str(mapping.columns[column]) for column in missing if column in mapping.required]
+    lacking = [] if partial else [str(mapping.columns[column]) for column in missing if column in mapping.required]
     if lacking:
         raise FileRefusedError(
             "wrong_schema",
             f"required column {', '.join(lacking)} is missing; the {what} has {len(found)}: {_shown(found)}; "
             "correct the mapping, or send a file of this source",
         )
-    if not positions:
+    if not positions and not partial:
         raise FileRefusedError(
             "wrong_schema",
             f"none of the mapped columns is there; the {what} has {len(found)}: {_shown(found)}; correct the mapping",

@@ -226,8 +226,8 @@ class _Job:
     totals: ControlTotals = field(default_factory=ControlTotals)
 
     def run(self, staged: GrowingParquet, quarantine: GrowingParquet, block_bytes: int) -> StagedFile:
-        reader = open_reader(self.entity_mapping, stream=self.content.open(), key=self.key, block_bytes=block_bytes)
         try:
+            reader = open_reader(self.entity_mapping, stream=self.content.open(), key=self.key, block_bytes=block_bytes)
             for block in reader.blocks():
                 if len(block.source_rows):
                     staged.write(self._staged_table(block))

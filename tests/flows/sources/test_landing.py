@@ -67,7 +67,5 @@ def test_a_file_that_fits_two_entities_is_refused_by_name(tmp_path: Path) -> Non
     entities = dict(shop.entities)
     entities["fx_rates"] = entities["fx_rates"].model_copy(update={"files": ["fx/*.csv", "**/*_1.csv.gz"]})
     mapping = shop.model_copy(update={"entities": entities})
-    with pytest.raises(
-        MappingError, match=r"_1\.csv\.gz fits entities\.order_lines\.files and entities\.fx_rates"
-    ):
+    with pytest.raises(MappingError, match=r"_1\.csv\.gz fits entities\.order_lines\.files and entities\.fx_rates"):
         list(find_landing_files(landing, mapping))
