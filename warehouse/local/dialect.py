@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
+import duckdb
 import sqlglot
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
@@ -78,10 +80,11 @@ def upper_case_identifiers(expression: Expr) -> Expr:
     return expression
 
 
-def strip_qualified_temporary(expression: Expr) -> Expr:
+def take_qualified_temporary(expression: Expr) -> tuple[str, exp.Table] | None:
     """Make a TEMPORARY relation with a qualified name an ordinary one; DuckDB's temporary ones have no schema.
 
-    The session drops it when it ends (the node's argument `temporary_relation` says so).
+    Returns:
+        Kind and name of the relation, which the session drops when it ends; None for every other statement.
     """
     if (
         isinstance(expression, exp.Create)
@@ -94,8 +97,8 @@ def strip_qualified_temporary(expression: Expr) -> Expr:
         properties.set(
             "expressions", [part for part in properties.expressions if not isinstance(part, exp.TemporaryProperty)]
         )
-        expression.args["temporary_relation"] = (expression.kind, table.copy())
-    return expression
+        return expression.kind, table.copy()
+    return None
 
 
 _PROPERTIES_WITHOUT_MEANING = (
@@ -151,14 +154,21 @@ def name_result_columns(expression: Expr) -> Expr:
     return expression
 
 
-def qualify_fakesnow_macros(expression: Expr) -> Expr:
-    """Name fakesnow's macros with their database, so that views and sessions without a database find them."""
-    if (
-        isinstance(expression, exp.Anonymous)
-        and isinstance(expression.this, str)
-        and expression.this.upper().startswith("_FS_")
-    ):
-        expression.set("this", f"_fs_global.main.{expression.this.lower()}")
+@cache
+def _duckdb_keywords() -> frozenset[str]:
+    """Words DuckDB does not take as a name without quotes."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "SELECT upper(keyword_name) FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+        ).fetchall()
+    return frozenset(word for (word,) in rows) - {"DEFAULT"}
+
+
+def quote_keywords(expression: Expr) -> Expr:
+    """Quote names that are keywords to DuckDB and plain words to Snowflake (a column AT)."""
+    for identifier in expression.find_all(exp.Identifier):
+        if not identifier.quoted and str(identifier.this).upper() in _duckdb_keywords():
+            identifier.set("quoted", True)
     return expression
 
 
@@ -195,7 +205,6 @@ def insert_from_relation(sql: str, relation: str, columns: list[str]) -> str:
 
 
 BEFORE_FAKESNOW: list[Callable[[Expr], Expr]] = [
-    strip_qualified_temporary,
     strip_storage_properties,
     name_result_columns,
 ]

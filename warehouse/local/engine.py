@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import duckdb
@@ -28,6 +29,17 @@ RESULT_ROWS_KEPT = 100_000
 """A larger result is not kept at all, so that what is kept stays bounded."""
 
 MACROS_FILE = Path(__file__).with_name("macros.duckdb")
+CATALOG_FILE = Path(__file__).with_name("catalog.duckdb")
+
+
+DATABASE_METADATA = (
+    ("_fs_global.sf.constraints", "database_name"),
+    ("_fs_global.sf.table_properties", "database_name"),
+    ("_fs_global._fs_information_schema._fs_columns_ext", "ext_table_catalog"),
+    ("_fs_global._fs_information_schema._fs_stages", "database_name"),
+    ("_fs_global._fs_information_schema._fs_file_formats", "database_name"),
+)
+"""Tables that remember something of a database, and the column that names it."""
 
 
 class RecentResults(OrderedDict[str, tuple[Any, ...]]):
@@ -88,6 +100,22 @@ class LocalWarehouse(FakeSnow):
         self.duck_conn.execute(MACROS_FILE.read_text(encoding="utf-8"))
         self.attach_databases()
 
+    def remember(self, statements: list[tuple[str, list[Any]]]) -> None:
+        """Run statements on the metadata database, in one transaction of their own."""
+        if not statements:
+            return
+        with self.metadata_lock, self.duck_conn.cursor() as connection:
+            connection.begin()
+            for sql, values in statements:
+                connection.execute(sql, values)
+            connection.commit()
+
+    def metadata_rows(self, sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        """Rows of a query on what is committed in the metadata database."""
+        with self.duck_conn.cursor() as connection:
+            rows: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+            return rows
+
     def attach_databases(self) -> list[str]:
         """Attach every database file in the folder that is not attached yet; return the names attached now."""
         attached_now = []
@@ -103,10 +131,19 @@ class LocalWarehouse(FakeSnow):
             logger.info("Attached %s", ", ".join(attached_now))
         return attached_now
 
+    def create_database(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Make a database and its file."""
+        file = self.folder / f"{name}{DATABASE_SUFFIX}"
+        connection.execute(f"ATTACH DATABASE '{_quoted(file)}' AS \"{name}\"")
+        self.prepare_database(connection, name)
+
     def prepare_database(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         """Give a database what every Snowflake database has: INFORMATION_SCHEMA and the schema PUBLIC."""
         connection.execute(info_schema.per_db_creation_sql(name))
         connection.execute(macros.creation_sql(name))
+        connection.execute(
+            Template(CATALOG_FILE.read_text(encoding="utf-8")).substitute(catalog=f'"{name}"', name=name)
+        )
         connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"."PUBLIC"')
 
     def drop_database(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
@@ -119,6 +156,12 @@ class LocalWarehouse(FakeSnow):
             connection.execute(f'DETACH "{name}"')
             for suffix in (DATABASE_SUFFIX, f"{DATABASE_SUFFIX}.wal"):
                 (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+            self.remember(
+                [
+                    (f"DELETE FROM {table} WHERE {column} = ?", [name])  # noqa: S608 - names from the list below
+                    for table, column in DATABASE_METADATA
+                ]
+            )
             return True
 
     def checkpoint(self) -> None:

@@ -14,16 +14,18 @@ import duckdb
 import pyarrow as pa
 from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.cursor import FakeSnowflakeCursor
-from fakesnow.statement_type import DDL, SELECT, TCL, statement_type_id
+from fakesnow.expr import normalise_ident
+from fakesnow.statement_type import DDL, DESCRIBE, SELECT, SHOW, TCL, statement_type_id
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
-from warehouse.local import dialect
+from warehouse.local import definitions, dialect, functions
 from warehouse.local.bindings import BATCH_RELATION, batch_table
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LockTimeoutError
 from warehouse.local.results import StatementResult
+from warehouse.local.statements import AccountStatements, split_name, strip_comments
 
 Parameters = list[Any] | dict[str, Any] | None
 
@@ -35,6 +37,29 @@ LOCK_TIMEOUT_SECONDS = 600.0
 CONFLICT_ATTEMPTS = 12
 """Attempts of a statement outside a transaction that DuckDB refused for a conflict with another one."""
 
+_DESCRIBE = """
+SELECT
+    columns.column_name AS "name", columns.full_type AS "type", 'COLUMN' AS "kind",
+    CASE WHEN columns.is_nullable THEN 'Y' ELSE 'N' END AS "null?", columns.column_default AS "default",
+    CASE WHEN bool_or(keys.constraint_type = 'PRIMARY KEY') THEN 'Y' ELSE 'N' END AS "primary key",
+    CASE WHEN bool_or(keys.constraint_type = 'UNIQUE') THEN 'Y' ELSE 'N' END AS "unique key",
+    NULL::VARCHAR AS "check", NULL::VARCHAR AS "expression", columns.comment AS "comment",
+    NULL::VARCHAR AS "policy name", NULL::VARCHAR AS "privacy domain"
+FROM _fs_global.sf.all_columns AS columns
+LEFT JOIN _fs_global.sf.constraints AS keys
+    ON keys.database_name = columns.database_name AND keys.schema_name = columns.schema_name
+    AND keys.table_name = columns.table_name AND keys.column_name = columns.column_name
+WHERE columns.database_name = ? AND columns.schema_name = ? AND columns.table_name = ?
+GROUP BY columns.column_name, columns.full_type, columns.is_nullable, columns.column_default, columns.comment,
+    columns.ordinal_position
+ORDER BY columns.ordinal_position
+"""
+
+_CREATE_NAMESPACE = re.compile(
+    r"create\s+(?P<replace>or\s+replace\s+)?(?:transient\s+)?(?P<kind>database|schema)\s+"
+    r"(?P<absent>if\s+not\s+exists\s+)?(?P<name>(?:\"[^\"]+\"|[\w$]+)(?:\.(?:\"[^\"]+\"|[\w$]+))?)",
+    re.IGNORECASE,
+)
 _TRANSACTION_STATEMENTS = re.compile(
     r"(?P<begin>begin(\s+(work|transaction))?(\s+name\s+\S+)?|start\s+transaction(\s+name\s+\S+)?)"
     r"|(?P<commit>commit(\s+work)?)|(?P<rollback>rollback(\s+work)?)",
@@ -83,6 +108,10 @@ class LocalSession(FakeSnowflakeConnection):
             self.database: str | None = None
         if not self.schema_set:
             self._schema = None
+        self.set_role(self.role)
+        self.set_warehouse(self.current_warehouse)
+        self._duck_conn.execute("SET VARIABLE sf_user = ?", [self.user])
+        self._duck_conn.execute("SET VARIABLE sf_session = ?", [str(self.session_id)])
 
     def cursor(self, cursor_class: object = None) -> LocalCursor:
         """A cursor of this session; the class asked for changes nothing."""
@@ -92,6 +121,52 @@ class LocalSession(FakeSnowflakeConnection):
         """Turn autocommit on or off; what is open is committed."""
         self.commit_transaction()
         self.autocommit_on = mode
+
+    def set_role(self, role: str) -> None:
+        """Make a role the current one; it is not checked and gives no rights."""
+        self.role = role
+        self._duck_conn.execute("SET VARIABLE sf_role = ?", [role])
+
+    def set_warehouse(self, warehouse: str) -> None:
+        """Make a warehouse the current one."""
+        self.current_warehouse = warehouse
+        self._duck_conn.execute("SET VARIABLE sf_warehouse = ?", [warehouse])
+
+    def use(self, database: str | None, schema: str | None) -> None:
+        """Make a database, and its schema (PUBLIC where none is named), the current ones.
+
+        Raises:
+            ProgrammingError: there is no such database or schema.
+        """
+        found = self._duck_conn.execute(
+            "SELECT database_name, schema_name FROM duckdb_schemas() "
+            "WHERE upper(database_name) = upper(?) AND schema_name IN (?, 'main') ORDER BY schema_name = 'main'",
+            [database, schema or "PUBLIC"],
+        ).fetchall()
+        if not found or (schema and found[0][1] == "main"):
+            raise ProgrammingError(
+                msg="SQL compilation error:\nObject does not exist, or operation cannot be performed: "
+                f"{'schema' if schema else 'database'} {'.'.join(part for part in (database, schema) if part)}.",
+                errno=2043,
+                sqlstate="02000",
+            )
+        name, present = found[0]
+        self._duck_conn.execute(f'SET schema = \'"{name}"."{present}"\'')
+        self.database, self.database_set = name, True
+        self._schema, self.schema_set = (None, False) if present == "main" else (present, True)
+
+    def run_duckdb(self, sql: str) -> None:
+        """Run DuckDB's own SQL in this session."""
+        self._duck_conn.execute(sql)
+
+    def columns_of(self, name: definitions.Name) -> list[tuple[str, str]]:
+        """Names and DuckDB types of a relation's columns; empty when there is no such relation."""
+        rows: list[tuple[str, str]] = self._duck_conn.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() "
+            "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
+            list(name),
+        ).fetchall()
+        return rows
 
     def begin_transaction(self) -> None:
         """Open a transaction unless one is open."""
@@ -225,12 +300,79 @@ class LocalCursor(FakeSnowflakeCursor):
                 raise_as_snowflake(error, sql)
 
     def _run(self, sql: str, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
-        sql = dialect.inline_variables(sql.strip().rstrip(";"), self.session.variables._variables)
+        sql = strip_comments(dialect.inline_variables(sql, self.session.variables._variables))
         if transaction := _TRANSACTION_STATEMENTS.fullmatch(sql):
             return self._transaction_statement(transaction)
-        expression = dialect.parse_statement(sql)
+        if created := _CREATE_NAMESPACE.match(sql):
+            return self._create_namespace(created)
+        answer = AccountStatements(self.session).answer(sql)
+        if isinstance(answer, str):
+            return message_result(answer)
+        if answer is not None:
+            return rows_result(*answer)
+        expression = dialect.upper_case_identifiers(dialect.parse_statement(sql))
+        if isinstance(expression, exp.Show) and (shown := self._show(expression)) is not None:
+            return shown
+        if isinstance(expression, exp.Describe) and isinstance(expression.this, exp.Table):
+            return self._describe_relation(expression.this)
         self.check_db_and_schema(expression)
-        return self._with_locks(expression, parameters)
+        return self._with_locks(expression, sql, parameters)
+
+    def _show(self, show: exp.Show) -> StatementResult | None:
+        """SHOW … KEYS; and for every SHOW the error Snowflake gives when its schema or table is not there."""
+        scope, kind = show.args.get("scope"), show.args.get("scope_kind")
+        what = show.name.upper()
+        database, schema, table = self.session.database, self.session.schema, None
+        if kind == "ACCOUNT":
+            database = schema = None
+        elif isinstance(scope, exp.Table):
+            if kind == "DATABASE":
+                database, schema = scope.name, None
+            elif kind == "SCHEMA":
+                database, schema = scope.db or database, scope.name
+            elif what.endswith("KEYS") or kind in ("TABLE", "VIEW"):
+                database, schema, table = self.session.qualified(scope)
+        if isinstance(scope, exp.Table):
+            found = self._duck_conn.execute(
+                "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND (? IS NULL OR schema_name = ?) LIMIT 1",
+                [database, schema, schema],
+            ).fetchall()
+            if not found or (
+                table and what != "FILE FORMATS" and not self.session.columns_of((database or "", schema or "", table))
+            ):
+                raise ProgrammingError(
+                    msg="SQL compilation error:\nObject does not exist, or operation cannot be performed: "
+                    f"{'.'.join(part for part in (database, schema, table) if part)} does not exist or not authorized.",
+                    errno=2043,
+                    sqlstate="02000",
+                )
+        if not what.endswith(" KEYS"):
+            return None
+        view = "_fs_show_imported_keys" if what == "IMPORTED KEYS" else "_fs_show_keys"
+        constraint = {"PRIMARY KEYS": "PRIMARY KEY", "UNIQUE KEYS": "UNIQUE"}.get(what)
+        rows = self._duck_conn.execute(
+            f"SELECT * FROM _fs_global._fs_information_schema.{view} "  # noqa: S608 - one of the two above
+            "WHERE (? IS NULL OR database_name = ?) AND (? IS NULL OR schema_name = ?) AND (? IS NULL OR table_name = ?)"
+            + (" AND constraint_type = ?" if constraint else ""),
+            [database, database, schema, schema, table, table, *([constraint] if constraint else [])],
+        ).to_arrow_table()
+        dropped = ["constraint_type"] if constraint else ["database_name", "schema_name", "table_name"]
+        types = [str(column[1]) for column in self._duck_conn.description or [] if column[0] not in dropped]
+        return StatementResult(rows.drop_columns(dropped), types, SHOW, rows.num_rows, str(uuid.uuid4()))
+
+    def _describe_relation(self, table: exp.Table) -> StatementResult:
+        if table.db.upper() == "INFORMATION_SCHEMA":
+            return self._with_locks(exp.Describe(this=table, kind="TABLE"), "", None)
+        name = self.session.qualified(table)
+        rows = self._duck_conn.execute(_DESCRIBE, list(name)).to_arrow_table()
+        types = [str(column[1]) for column in self._duck_conn.description or []]
+        if not rows.num_rows:
+            raise ProgrammingError(
+                msg=f"SQL compilation error:\nObject '{'.'.join(name)}' does not exist or not authorized.",
+                errno=2003,
+                sqlstate="42S02",
+            )
+        return StatementResult(rows, types, DESCRIBE, rows.num_rows, str(uuid.uuid4()))
 
     def _transaction_statement(self, statement: re.Match[str]) -> StatementResult:
         if statement["begin"]:
@@ -241,7 +383,7 @@ class LocalCursor(FakeSnowflakeCursor):
             self.session.rollback_transaction()
         return message_result(dialect.SUCCESS_MESSAGE, TCL)
 
-    def _with_locks(self, expression: Expr, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
+    def _with_locks(self, expression: Expr, sql: str, parameters: Parameters) -> StatementResult:
         session = self.session
         changes_data = isinstance(
             expression, (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Copy, exp.TruncateTable)
@@ -262,7 +404,7 @@ class LocalCursor(FakeSnowflakeCursor):
                 self.engine.locks.acquire(
                     session, tables, exclusive=not append_only, timeout_seconds=LOCK_TIMEOUT_SECONDS
                 )
-                return self._translate_and_execute(expression.copy(), parameters)
+                return self._translate_and_execute(expression.copy(), sql, parameters)
             except duckdb.TransactionException:
                 if attempt == attempts:
                     raise
@@ -290,20 +432,26 @@ class LocalCursor(FakeSnowflakeCursor):
         assert isinstance(parts, exp.Table)
         return ".".join(self.session.qualified(parts))
 
-    def _translate_and_execute(
-        self, expression: Expr, parameters: list[Any] | dict[str, Any] | None
-    ) -> StatementResult:
+    def _translate_and_execute(self, expression: Expr, sql: str, parameters: Parameters) -> StatementResult:
         type_id = statement_type_id(expression)
         self._types = None
         values = list(parameters) if isinstance(parameters, (list, tuple)) else parameters
-        statements = self._transform_explode(expression)
-        atomic = len(statements) > 1 and not self.session.in_transaction
+        if isinstance(expression, exp.Drop) and expression.kind == "DATABASE":
+            return self._drop_database(expression)
+        temporary = dialect.take_qualified_temporary(expression)
+        definition = definitions.define(expression, sql, self.session.qualified, self.session.columns_of)
+        if definition is None:
+            definition = definitions.Definition([expression])
+        statements = [part for statement in definition.statements for part in self._transform_explode(statement)]
+        atomic = len(statements) + len(definition.duckdb_after) > 1 and not self.session.in_transaction
         if atomic:
             self._duck_conn.begin()
         try:
             for statement in statements:
                 transformed = self._transform(statement, values)
                 self._execute(transformed, values if transformed.find(exp.Placeholder) else None)
+            for follow_up in definition.duckdb_after:
+                self._duck_conn.execute(follow_up)
             if atomic:
                 self._duck_conn.commit()
         except BaseException:
@@ -311,6 +459,11 @@ class LocalCursor(FakeSnowflakeCursor):
                 with suppress(duckdb.Error):
                     self._duck_conn.rollback()
             raise
+        self.engine.remember(definition.remember)
+        if temporary:
+            self.session.temporary_relations.append(temporary)
+        if definition.message is not None:
+            return message_result(definition.message, type_id)
         assert self._arrow_table is not None
         return StatementResult(
             table=self._arrow_table,
@@ -333,21 +486,71 @@ class LocalCursor(FakeSnowflakeCursor):
             expression = transform(expression)
         if not self.cast_aggregates:
             expression = dialect.keep_sums_exact(expression)
-        extras = {name: expression.args.pop(name) for name in ("temporary_relation",) if name in expression.args}
-        transformed = super()._transform(expression, params)
-        transformed.args.update(extras)
-        return transformed
+        expression = functions.rewrite(expression)
+        return dialect.quote_keywords(functions.finish(super()._transform(expression, params)))
 
     def _execute(self, transformed: Expr, params: Parameters = None) -> None:
-        transformed = transformed.transform(dialect.qualify_fakesnow_macros, copy=False)
         if isinstance(transformed, exp.Merge):
             self._execute_merge(transformed, params)
             return
-        temporary = transformed.args.pop("temporary_relation", None)
+        # Comments and text lengths are remembered by `definitions`, in a transaction of their own.
+        for remembered in ("table_comment", "text_lengths", "col_comments"):
+            transformed.args.pop(remembered, None)
         super()._execute(transformed, params)
         self._types = [str(column[1]) for column in self._duck_conn.description or []]
-        if temporary:
-            self.session.temporary_relations.append(temporary)
+
+    def _create_namespace(self, created: re.Match[str]) -> StatementResult:
+        """CREATE DATABASE and CREATE SCHEMA; what is created becomes the session's current one."""
+        session = self.session
+        session.commit_transaction()
+        kind = created["kind"].upper()
+        parts = [normalise_ident(part) for part in split_name(created["name"])]
+        database = parts[0] if kind == "DATABASE" or len(parts) == 2 else session.database
+        if database is None:
+            raise ProgrammingError(
+                msg="Cannot perform CREATE SCHEMA. This session does not have a current database. "
+                "Call 'USE DATABASE', or use a qualified name.",
+                errno=90105,
+                sqlstate="22000",
+            )
+        schema = None if kind == "DATABASE" else parts[-1]
+        known = self._duck_conn.execute(
+            "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND (? IS NULL OR schema_name = ?) LIMIT 1",
+            [database, schema, schema],
+        ).fetchall()
+        shown = ".".join(parts)
+        if known and created["absent"]:
+            session.use(database, schema)
+            return message_result(f"{parts[-1]} already exists, statement succeeded.")
+        if known and not created["replace"]:
+            raise ProgrammingError(
+                msg=f"SQL compilation error:\nObject '{shown}' already exists.", errno=2002, sqlstate="42710"
+            )
+        with self.engine.attach_lock:
+            if schema is not None:
+                target = definitions.duckdb_name((database, schema, ""))
+                if known:
+                    self._duck_conn.execute(f"DROP SCHEMA {target} CASCADE")
+                self._duck_conn.execute(f"CREATE SCHEMA IF NOT EXISTS {target}")
+            else:
+                if known:
+                    self.engine.drop_database(self._duck_conn, database)
+                self.engine.create_database(self._duck_conn, database)
+        session.use(database, schema)
+        return message_result(f"{kind.capitalize()} {parts[-1]} successfully created.")
+
+    def _drop_database(self, drop: exp.Drop) -> StatementResult:
+        name = drop.find(exp.Table).name
+        if not self.engine.drop_database(self._duck_conn, name) and not drop.args.get("exists"):
+            raise ProgrammingError(
+                msg=f"SQL compilation error:\nDatabase '{name}' does not exist or not authorized.",
+                errno=2003,
+                sqlstate="02000",
+            )
+        if name == self.session.database:
+            self.session.database, self.session.database_set = None, False
+            self.session._schema, self.session.schema_set = None, False
+        return message_result(f"{name} successfully dropped.")
 
     def _execute_merge(self, merge: exp.Merge, params: Parameters) -> None:
         sql = f"{merge.sql(dialect='duckdb')} RETURNING merge_action"
@@ -403,6 +606,21 @@ def _merge_action(when: Expr) -> str:
     if isinstance(then, exp.Update):
         return "UPDATE"
     return "DELETE"
+
+
+def rows_result(names: list[str], rows: list[tuple[Any, ...]]) -> StatementResult:
+    """A result of rows made here; columns are text, whole numbers or times."""
+    columns = [pa.array(list(values)) for values in zip(*rows, strict=True)] or [pa.array([], pa.string())] * len(names)
+    columns = [column.cast(pa.string()) if pa.types.is_null(column.type) else column for column in columns]
+    kinds = [
+        "BIGINT"
+        if pa.types.is_integer(column.type)
+        else "TIMESTAMP WITH TIME ZONE"
+        if pa.types.is_timestamp(column.type)
+        else "VARCHAR"
+        for column in columns
+    ]
+    return StatementResult(pa.Table.from_arrays(columns, names=names), kinds, SHOW, len(rows), str(uuid.uuid4()))
 
 
 def message_result(message: str, type_id: int = DDL) -> StatementResult:
