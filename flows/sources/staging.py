@@ -187,7 +187,10 @@ def _fetch(landing: Lake, lake: Lake, key: str, memory_bytes: int, resources: co
                 digest.update(chunk)
                 size += spool.write(chunk)
         return _Content(digest.hexdigest(), size, _opener(path, resources), lambda: None)
-    before = os.fstat(stream.fileno())
+    # Of its own, because readers may close the stream.
+    descriptor = os.dup(stream.fileno())
+    resources.callback(os.close, descriptor)
+    before = os.fstat(descriptor)
     while chunk := stream.read(READ_CHUNK_BYTES):
         digest.update(chunk)
         size += len(chunk)
@@ -197,7 +200,7 @@ def _fetch(landing: Lake, lake: Lake, key: str, memory_bytes: int, resources: co
         return stream
 
     def check() -> None:
-        after = os.fstat(stream.fileno())
+        after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise SourceChangedError(f"{landing.url_of(key)} was written to while it was read; run again later")
 

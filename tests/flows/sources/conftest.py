@@ -58,7 +58,7 @@ def make_mapping(entity: str = "fx_rates", **fields: Any) -> SourceMapping:
         "currency": "EUR",
         "entities": {entity: entity_fields},
     }
-    return parse_mapping(yaml.safe_dump(content), where="test")
+    return parse_mapping(yaml.safe_dump(content, sort_keys=False), where="test")
 
 
 @pytest.fixture
