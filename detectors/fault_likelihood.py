@@ -68,7 +68,11 @@ class FaultLikelihood:
 
     def log_odds(self, features: FloatArray) -> FloatArray:
         """One number a row; higher means more like a fault."""
-        return self.bias + features @ self.weights
+        # Column by column: a matrix product rounds a row differently by where it stands, and scores must not.
+        odds = np.full(len(features), self.bias)
+        for column, weight in enumerate(self.weights.tolist()):
+            odds += features[:, column] * weight
+        return odds
 
 
 def _fit(features: FloatArray, clean: int, fault: int, lower: FloatArray) -> FloatArray:

@@ -19,11 +19,11 @@ from detectors.price_reference import price_units
 from detectors.quantity_history import made_up_quantity_faults
 from detectors.registry import register
 
-_TREES = 60
+_TREES = 50
 _SAMPLES = 8_192
 _FAULT_SEED = 20_243
 # Only this share of lines, the farthest from the middle, is worth walking the trees.
-_SCREENED_SHARE = 0.03
+_SCREENED_SHARE = 0.015
 RESIDUALS = (
     "price against its levels",
     "price point",

@@ -36,6 +36,8 @@ _QUANTITY_FEATURES: tuple[tuple[str, bool, float, float], ...] = (
 _START_BIAS = -7.0
 _LEAST_LINES = 3
 _MOST_LINES = 50.0
+# Below this share of lines off their levels nothing is wrong with the group as a whole.
+_LEAST_OFF = 0.4
 # A factor nearer to 1 than this (about 5 %) is no factor.
 _LEAST_FACTOR = 0.05
 _FAULT_SEED = 20_242
@@ -78,30 +80,33 @@ class OrderConsistency(LineDetector):
         count = int(group.max()) + 1 if len(group) else 0
         size = np.abs(quantity)
         judged = (price > 0) & (size > 0) & (match.series >= 0)
-        judged_group = np.where(judged, group, -1)
+        lines_judged = np.maximum(np.bincount(group[judged], minlength=count), 1.0)
+        off = judged & ~match.known
+        # A common factor takes most lines of a group off their levels; other groups need no sorting.
+        off_share = np.bincount(group[off], minlength=count) / lines_judged
+        suspect = judged & (off_share >= _LEAST_OFF)[group] if count else judged
+        judged_group = np.where(suspect, group, -1)
         deviation = np.where(judged, np.log(np.where(price > 0, price, 1.0)) - match.usual, np.nan)
         by_group = GroupStatistics.learn(deviation, judged_group, count)
         factor = np.nan_to_num(by_group.median)
-        number = np.maximum(by_group.lines, 1.0)
 
         def share(of: BoolArray) -> FloatArray:
             chosen = group[of & judged]
-            return np.bincount(chosen, minlength=count) / number
+            return np.asarray(np.bincount(chosen, minlength=count) / lines_judged)
 
-        off = judged & ~match.known
         line_factor = factor[group] if count else factor
         brought_back = np.zeros(len(lines), dtype=bool)
-        rows = np.flatnonzero(off & (np.abs(line_factor) > _LEAST_FACTOR))
+        rows = np.flatnonzero(off & suspect & (np.abs(line_factor) > _LEAST_FACTOR))
         straight = price[rows] / np.exp(line_factor[rows])
         # The factor is known only as well as a rounded price tells it: one per cent, or half a cent.
         brought_back[rows] = history.prices.is_level_within(match.series[rows], straight, 0.01, 0.006)
-        surprise = history.prices.point_surprise(lines, price_units(price))
-        rounded = np.rint(np.where(judged, surprise, 0.0) * 1_000)
-        mean_surprise = np.bincount(group, rounded, minlength=count) / number / 1_000
+        rows = np.flatnonzero(suspect)
+        surprise = history.prices.point_surprise(lines.take_flat(rows), price_units(price[rows]))
+        # Summed as whole thousandths: a sum of fractions would depend on the order of the rows.
+        mean_surprise = np.bincount(group[rows], np.rint(surprise * 1_000), minlength=count) / lines_judged / 1_000
         guest = share(~lines.has_customer)
-        many = np.log(np.clip(by_group.lines, 1.0, _MOST_LINES))
+        many = np.log(np.clip(lines_judged, 1.0, _MOST_LINES))
         distance = np.abs(factor)
-        off_share = share(off)
         price_features = np.column_stack(
             [
                 distance * off_share,
@@ -117,6 +122,9 @@ class OrderConsistency(LineDetector):
         log_size = np.log(np.where(size > 0, size, 1.0))
         _, median, upper = history.quantities.product.at(lines.product)
         _, customer_median, _ = history.quantities.customer.at(lines.customer)
+        more = judged & (log_size > np.nan_to_num(median, nan=np.inf))
+        more_share = share(more)
+        judged_group = np.where(judged & (more_share > 0.5)[group], group, -1) if count else group
         above = GroupStatistics.learn(log_size - median, judged_group, count)
         above_customer = GroupStatistics.learn(log_size - customer_median, judged_group, count)
         quantity_factor = np.maximum(np.nan_to_num(above.median), 0.0)
@@ -135,9 +143,9 @@ class OrderConsistency(LineDetector):
             quantity_features,
             factor,
             quantity_factor,
-            by_group.lines >= _LEAST_LINES,
+            lines_judged >= _LEAST_LINES,
             off,
-            judged & (log_size > np.nan_to_num(median, nan=np.inf)),
+            more,
         )
 
     def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:

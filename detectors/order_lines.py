@@ -158,11 +158,13 @@ class OrderLines:
         )
 
     def take(self, rows: IntArray | BoolArray) -> OrderLines:
-        """The chosen lines, in the order given; orders are numbered anew."""
+        """The chosen lines, in the order given; orders are numbered anew, by their first line."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
-        _, order = np.unique(self.order[rows], return_inverse=True)
-        order = order.astype(np.int64)
+        _, first, code = np.unique(self.order[rows], return_index=True, return_inverse=True)
+        number = np.empty(len(first), dtype=np.int64)
+        number[np.argsort(first)] = np.arange(len(first))
+        order = number[code]
         size = np.bincount(order)[order] if len(order) else order
         return OrderLines(
             self.table,
@@ -249,10 +251,13 @@ def read_order_lines(table: pa.Table, vocabularies: Vocabularies) -> OrderLines:
 def canonical_order(lines: OrderLines) -> IntArray:
     """A row order that depends on the lines' contents only, so that fitting does not depend on how they arrived.
 
-    Orders are compared by what is in them; lines equal in every array are interchangeable.
+    Lines that are equal in everything, order id included, are interchangeable.
     """
+    column = _column(lines.table, "order_id")
+    by_name = Vocabulary.learn(column).encode(column)
     return np.lexsort(
         (
+            np.where(by_name < 0, np.iinfo(np.int64).max, by_name),
             np.nan_to_num(lines.quantity, nan=-1.0),
             np.nan_to_num(lines.price, nan=-1.0),
             lines.returned,

@@ -109,8 +109,16 @@ class OrderAnomalyModel:
             past = OrderHistory.learn(lines.take(earlier), vocabularies, known_price_levels)
             held_out = lines.take(~earlier)
             held_out = held_out.take(~self._is_breach(past, held_out))
-            for name, detector in self._detectors.items():
-                fault = detector.learn(past, held_out)
+            for name, detector in list(self._detectors.items()):
+                try:
+                    fault = detector.learn(past, held_out)
+                except ImportError as error:
+                    if not detector.needs_alibi:
+                        raise
+                    # Installed, but something it needs is not (a system library, for one).
+                    self.notes.append(f"Layer {name!r} is switched off: alibi-detect can't be imported ({error}).")
+                    del self._detectors[name], self._calibrations[name]
+                    continue
                 if detector.budget_share > 0:
                     strangeness = detector.strangeness(past, held_out)
                     self._calibrations[name] = TailCalibration.learn(strangeness, fault)
