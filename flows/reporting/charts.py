@@ -1,0 +1,275 @@
+"""Charts as inline SVG: drawn by matplotlib, coloured by the page's own CSS variables, so that they follow its theme.
+
+Text of the data never goes into a drawing; captions in the page carry it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from flows.reporting.contents import Finding, Trend
+
+POINTS_PER_INCH = 72
+LOGARITHMIC_FROM = 20
+"""A finding this many times off its product's usual values is drawn on a logarithmic axis; the usual would be a flat
+line on a linear one."""
+
+# Colours that stand for a CSS variable; each is used for nothing else.
+INK, GRID, DAILY, AVERAGE, CRITICAL, WARNING, HOLIDAY, PAPER = (f"#0a000{number}" for number in range(1, 9))
+VARIABLES = {
+    INK: "--chart-ink",
+    GRID: "--chart-grid",
+    DAILY: "--chart-daily",
+    AVERAGE: "--chart-average",
+    CRITICAL: "--chart-critical",
+    WARNING: "--chart-warning",
+    HOLIDAY: "--chart-holiday",
+    PAPER: "--chart-paper",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a drawing in CSS pixels, and the margins around its axes."""
+
+    width: int
+    height: int
+    left: int
+    right: int = 10
+    top: int = 10
+    bottom: int = 22
+    date_ticks: int = 8
+
+
+WIDE = Shape(width=960, height=240, left=56, date_ticks=10)
+NARROW = Shape(width=360, height=200, left=44, date_ticks=4)
+SMALL = Shape(width=320, height=150, left=48, date_ticks=3)
+
+
+def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
+    """Net amount by business day with its seven-day average, holidays shaded, days with findings marked.
+
+    Args:
+        trend: the days, without gaps.
+        shape: the size.
+        name: unique on the page; ids inside the drawing are made of it.
+    """
+    import numpy as np
+
+    days = [row["date_day"] for row in trend.days]
+    amounts = np.array([float(row["net_amount"]) for row in trend.days])
+    averages = np.array(
+        [float(row["trailing_amount"]) / 7 if int(row["trailing_days"]) == 7 else np.nan for row in trend.days]
+    )
+    amount_of = dict(zip(days, amounts.tolist(), strict=True))
+    with _figure(shape, name) as (figure, axes):
+        half = timedelta(hours=12)
+        for row in trend.days:
+            if row["is_holiday"]:
+                axes.axvspan(row["date_day"] - half, row["date_day"] + half, color=HOLIDAY, linewidth=0, zorder=0)
+        step = {"step": "mid"} if len(days) > 1 else {}
+        axes.fill_between(days, amounts, 0, color=DAILY, linewidth=0, zorder=2, **step)
+        axes.plot(days, averages, color=AVERAGE, linewidth=2, zorder=3)
+        _value_axis(axes, float(amounts.min(initial=0)), float(amounts.max(initial=0)))
+        warned = [row["date_day"] for row in trend.findings if row["warning_findings"] and row["date_day"] in amount_of]
+        grave = [row["date_day"] for row in trend.findings if row["critical_findings"] and row["date_day"] in amount_of]
+        axes.plot(
+            warned,
+            [0.03] * len(warned),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker="|",
+            markersize=8,
+            markeredgewidth=1.5,
+            color=WARNING,
+            zorder=4,
+        )
+        axes.plot(
+            grave,
+            [amount_of[day] for day in grave],
+            linestyle="none",
+            marker="v",
+            markersize=7,
+            markeredgewidth=1,
+            markeredgecolor=PAPER,
+            color=CRITICAL,
+            zorder=5,
+        )
+        _date_axis(axes, shape, days[0] - half, days[-1] + half)
+        return _svg(figure, name)
+
+
+def finding_chart(finding: Finding, name: str) -> str:
+    """The product's history (range and median of each stretch of days) with the finding and what was expected.
+
+    Returns '' where there is no history, no day or no observed value to draw.
+    """
+    import numpy as np
+
+    day = finding.row["date_day"]
+    if not finding.history or day is None or finding.observed is None:
+        return ""
+    observed = float(finding.observed)
+    middles = [row["first_day"] + (row["last_day"] - row["first_day"]) / 2 for row in finding.history]
+    lowest, median, highest = (
+        np.array([float(row[f"{which}_{finding.measure}"]) for row in finding.history])
+        for which in ("lowest", "median", "highest")
+    )
+    expected = float(finding.expected) if finding.expected is not None else None
+    values = [float(lowest.min()), float(highest.max()), observed, *([expected] if expected is not None else [])]
+    smallest, largest = min(values), max(values)
+    logarithmic = smallest > 0 and largest / smallest >= LOGARITHMIC_FROM
+    with _figure(SMALL, name) as (figure, axes):
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.set_ylim(smallest / 1.6, largest * 1.9)
+        else:
+            _value_axis(axes, min(smallest, 0.0), largest)
+        if expected is not None:
+            axes.axhline(expected, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+        if len(middles) > 1:
+            axes.fill_between(middles, lowest, highest, color=DAILY, linewidth=0, zorder=1)
+            axes.plot(middles, median, color=AVERAGE, linewidth=1.5, zorder=3)
+        else:
+            axes.plot(middles, median, linestyle="none", marker="o", markersize=4, color=AVERAGE, zorder=3)
+        colour = CRITICAL if finding.row["severity"] == "critical" else WARNING
+        axes.plot(
+            [day],
+            [observed],
+            linestyle="none",
+            marker="v",
+            markersize=9,
+            markeredgewidth=1.2,
+            markeredgecolor=PAPER,
+            color=colour,
+            zorder=5,
+            clip_on=False,
+        )
+        first, last = min([*middles, day]), max([*middles, day])
+        pad = max((last - first) * 0.03, timedelta(days=1))
+        _date_axis(axes, SMALL, first - pad, last + pad)
+        if logarithmic:
+            _logarithmic_labels(axes)
+        return _svg(figure, name)
+
+
+def short_number(value: float, _position: int | None = None) -> str:
+    """A number as an axis shows it: 950, 1.2k, 3M."""
+    for size, suffix in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+@contextmanager
+def _figure(shape: Shape, name: str) -> Iterator[tuple[Figure, Axes]]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: dict[str, Any] = {
+        "svg.hashsalt": name,
+        "svg.fonttype": "none",
+        "font.size": 11,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": GRID,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "text.parse_math": False,
+        "path.simplify": True,
+        "axes.unicode_minus": True,
+    }
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(shape.width / POINTS_PER_INCH, shape.height / POINTS_PER_INCH), dpi=POINTS_PER_INCH)
+        figure.patch.set_alpha(0)
+        axes = figure.add_axes(
+            (
+                shape.left / shape.width,
+                shape.bottom / shape.height,
+                1 - (shape.left + shape.right) / shape.width,
+                1 - (shape.top + shape.bottom) / shape.height,
+            )
+        )
+        axes.patch.set_alpha(0)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.grid(axis="y", color=GRID, linewidth=1)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, pad=6)
+        yield figure, axes
+
+
+def _value_axis(axes: Axes, lowest: float, highest: float) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    span = (highest - lowest) or max(abs(highest), 1.0)
+    axes.set_ylim(lowest - (0.06 * span if lowest < 0 else 0), highest + 0.1 * span)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
+
+
+def _logarithmic_labels(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(base=10, numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
+
+
+def _date_axis(axes: Axes, shape: Shape, first: Any, last: Any) -> None:  # noqa: ANN401 - date or datetime
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    axes.set_xlim(first, last)
+    locator = AutoDateLocator(minticks=2, maxticks=shape.date_ticks)
+    axes.xaxis.set_major_locator(locator)
+    formats = ["%Y", "%b", "%-d %b", "%H:%M", "%H:%M", "%S"]
+    axes.xaxis.set_major_formatter(
+        ConciseDateFormatter(locator, formats=formats, zero_formats=["", "%b\n%Y", "%b", "%-d %b", "%H:%M", "%H:%M"])
+    )
+
+
+_NOT_IN_A_PAGE = re.compile(
+    r"<\?xml[^>]*\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->"
+    r'|\sxmlns(?::\w+)?="[^"]*"',
+    re.DOTALL,
+)
+_LONG_FRACTION = re.compile(r"(\d+\.\d\d)\d+")
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The drawing as an `svg` element for a page: colours as variables, no namespaces, ids unique on the page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = StringIO()
+    figure.set_canvas(FigureCanvasSVG(figure))
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = _NOT_IN_A_PAGE.sub("", buffer.getvalue()).replace("xlink:href=", "href=")
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = _LONG_FRACTION.sub(r"\1", text)
+    referenced = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', text))
+    text = re.sub(r'\sid="([\w.-]+)"', lambda found: found[0] if found[1] in referenced else "", text)
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"<svg [^>]*viewBox=\"([^\"]+)\"[^>]*>", r'<svg viewBox="\1" aria-hidden="true" focusable="false">', text, count=1)
+    return re.sub(r">\s+<", "><", text).strip()
+
+
+def extremes(days: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The days of the smallest and the largest net amount; for the words beside a chart."""
+
+    def amount(row: dict[str, Any]) -> Decimal:
+        return Decimal(row["net_amount"])
+
+    return min(days, key=amount), max(days, key=amount)

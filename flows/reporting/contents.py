@@ -1,0 +1,422 @@
+"""What a report says, gathered from the warehouse: small, aggregated results only, whatever the size of the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Literal
+
+from warehouse.session import statement
+
+if TYPE_CHECKING:
+    from flows.results import RunIdentity
+    from flows.settings import Settings
+    from warehouse.session import Session
+
+Row = dict[str, Any]
+Level = Literal["good", "attention", "bad", "unknown"]
+
+FILES_SHOWN = 20
+REASONS_SHOWN = 12
+EXAMPLES_OF_REASON = 2
+EXAMPLES_OF_ALL_REASONS = 200
+CURRENCIES_SHOWN = 3
+CURRENCIES_LISTED = 20
+KINDS_SHOWN = 30
+FINDINGS_SHOWN = 10
+TESTS_SHOWN = 20
+CHECKS_SHOWN = 60
+TABLES_SHOWN = 40
+TREND_DAYS = 731
+"""Two years: the longest trend whose weekly season can still be seen on a page."""
+HISTORY_STRETCHES = 90
+"""Most points of a product's history in a finding's chart, which is some 300 pixels wide."""
+
+VERSIONED_PACKAGES = (
+    "customer-analytics",
+    "prefect",
+    "apache-airflow",
+    "dbt-core",
+    "dbt-snowflake",
+    "snowflake-connector-python",
+    "fakesnow",
+    "alibi-detect",
+    "pyarrow",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The run in one sentence."""
+
+    level: Level
+    label: str
+    sentence: str
+    findings: str
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Sales of one currency, day by day; amounts in that currency."""
+
+    currency: str
+    order_lines: int
+    net_amount: Decimal
+    days: list[Row]
+    """`date_day, is_holiday, net_amount, order_lines, trailing_amount, trailing_days`, without gaps."""
+    findings: list[Row]
+    """`date_day, critical_findings, warning_findings`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding with what the product's other sales look like."""
+
+    row: Row
+    measure: Literal["price", "quantity"]
+    observed: Decimal | None
+    expected: Decimal | None
+    history: list[Row]
+    """Stretches of days, as `report_finding_history.sql` gives them."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything on the page."""
+
+    run_id: str
+    source: str
+    flow: str
+    landing: str
+    engine: str
+    ledger_state: str
+    started_at: datetime
+    ended_at: datetime
+    is_over: bool
+    written_at: datetime
+    verdict: Verdict
+    files: dict[str, int]
+    flow_of_rows: list[Row]
+    has_rejects_table: bool
+    checks: list[Row]
+    refused_files: list[Row]
+    refused_file_count: int
+    quarantine_reasons: list[Row]
+    quarantine_examples: dict[tuple[str, str], list[Row]]
+    quarantined_records: int
+    rejects: list[Row]
+    trends: list[Trend]
+    currencies: list[Row]
+    currency_count: int
+    trend_end: date | None
+    later_lines: int
+    finding_counts: list[Row]
+    finding_total: Row
+    money_at_risk: list[Row]
+    findings: list[Finding]
+    earlier_findings: Row
+    test_counts: dict[str, int]
+    test_problems: list[Row]
+    freshness: list[Row]
+    empty_tables: list[str]
+    detector_notes: list[str]
+    versions: list[tuple[str, str]]
+    places: list[tuple[str, str]]
+    rejected_of_run: int = field(default=0)
+
+
+def gather(
+    session: Session, run: RunIdentity, settings: Settings, detector_notes: Sequence[str], written_at: datetime
+) -> Contents:
+    """Ask the warehouse for everything the report of a run says; each part may be empty."""
+    ledger = next(iter(session.rows(statement("report_run"), [run.run_id])), {})
+    files: dict[str, int] = {}
+    for row in session.rows(statement("run_files_summary"), [run.run_id]):
+        files[row["state"]] = files.get(row["state"], 0) + int(row["files"])
+    checks = session.rows(statement("reconciliations_of_run"), [run.run_id])
+    test_counts = {
+        row["status"]: int(row["tests"]) for row in session.rows(statement("report_test_counts"), [run.run_id])
+    }
+    reasons = session.rows(statement("report_quarantine_reasons"), [run.run_id, REASONS_SHOWN])
+    has_rejects_table = bool(session.scalar(statement("report_has_rejects")))
+    rejects = (
+        session.rows(statement("report_rejects"), [run.run_id, run.source, REASONS_SHOWN]) if has_rejects_table else []
+    )
+    flow_of_rows = _flow_of_rows(session, run, rejects)
+    finding_counts = session.rows(statement("report_finding_counts"), [run.run_id, KINDS_SHOWN])
+    money = session.rows(statement("report_money_at_risk"), [run.run_id, CURRENCIES_LISTED])
+    finding_total = _finding_total(session, run)
+    currencies, trends, trend_end = _trends(session, run, written_at)
+    freshness = session.rows(statement("report_freshness"), [TABLES_SHOWN])
+    finished_at = ledger.get("finished_at")
+    quarantined = sum(int(row["rows_quarantined_of_run"]) for row in flow_of_rows)
+    return Contents(
+        run_id=run.run_id,
+        source=run.source,
+        flow=run.flow,
+        landing=run.landing,
+        engine=ledger.get("engine") or "unknown",
+        ledger_state=ledger.get("state") or "unknown",
+        started_at=run.started_at.astimezone(UTC),
+        ended_at=finished_at.replace(tzinfo=UTC) if finished_at else written_at,
+        is_over=finished_at is not None,
+        written_at=written_at,
+        verdict=_verdict(checks, test_counts, files, quarantined, rejects, finding_total, money),
+        files=files,
+        flow_of_rows=flow_of_rows,
+        has_rejects_table=has_rejects_table,
+        checks=checks[:CHECKS_SHOWN],
+        refused_files=session.rows(statement("report_refused_files"), [run.run_id, FILES_SHOWN]),
+        refused_file_count=files.get("refused", 0) + files.get("empty", 0),
+        quarantine_reasons=reasons,
+        quarantine_examples=_examples(session, run) if reasons else {},
+        quarantined_records=quarantined,
+        rejects=rejects,
+        rejected_of_run=int(rejects[0]["all_rejected_lines_of_run"]) if rejects else 0,
+        trends=trends,
+        currencies=currencies,
+        currency_count=int(currencies[0]["all_currencies"]) if currencies else 0,
+        trend_end=trend_end,
+        later_lines=sum(int(row["later_lines"]) for row in currencies),
+        finding_counts=finding_counts,
+        finding_total=finding_total,
+        money_at_risk=money,
+        findings=_findings(session, run) if finding_counts else [],
+        earlier_findings=session.rows(statement("report_earlier_findings"), [run.source, run.run_id])[0],
+        test_counts=test_counts,
+        test_problems=session.rows(statement("report_test_problems"), [run.run_id, TESTS_SHOWN]),
+        freshness=freshness,
+        empty_tables=_empty_tables(freshness),
+        detector_notes=_detector_notes(settings, detector_notes),
+        versions=_versions(),
+        places=_places(run, settings),
+    )
+
+
+def _flow_of_rows(session: Session, run: RunIdentity, rejects: Sequence[Row]) -> list[Row]:
+    rows = session.rows(statement("report_row_flow"), [run.run_id, run.source])
+    for row in rows:
+        row["rejected"] = row["rejected_of_run"] = None
+        if row["entity"] == "order_lines" and rejects:
+            row["rejected"] = rejects[0]["all_rejected_lines"]
+            row["rejected_of_run"] = rejects[0]["all_rejected_lines_of_run"]
+        elif row["entity"] == "order_lines":
+            row["rejected"] = row["rejected_of_run"] = 0
+    return rows
+
+
+def _examples(session: Session, run: RunIdentity) -> dict[tuple[str, str], list[Row]]:
+    rows = session.rows(
+        statement("report_quarantine_examples"),
+        [run.run_id, EXAMPLES_OF_REASON, EXAMPLES_OF_ALL_REASONS],
+    )
+    examples: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        row["first_bytes"] = bytes.fromhex(row["first_bytes"]) if row["first_bytes"] else b""
+        examples.setdefault((row["entity"], row["reason_code"]), []).append(row)
+    return examples
+
+
+def _trends(session: Session, run: RunIdentity, written_at: datetime) -> tuple[list[Row], list[Trend], date | None]:
+    last_day = int(written_at.strftime("%Y%m%d"))
+    currencies = session.rows(statement("report_currencies"), [run.source, last_day, CURRENCIES_LISTED])
+    if not currencies:
+        return [], [], None
+    end = str(int(currencies[0]["last_date_key"]))
+    shown = currencies[:CURRENCIES_SHOWN]
+    days = session.rows(
+        statement("report_sales_by_day"),
+        [end, TREND_DAYS, run.source, json.dumps([row["currency"] for row in shown])],
+    )
+    found = session.rows(statement("report_findings_by_day"), [run.source])
+    trends = [
+        Trend(
+            currency=row["currency"],
+            order_lines=int(row["order_lines"]),
+            net_amount=row["net_amount"],
+            days=[day for day in days if day["currency"] == row["currency"]],
+            findings=[day for day in found if day["currency"] == row["currency"]],
+        )
+        for row in shown
+    ]
+    return currencies, [trend for trend in trends if trend.days], datetime.strptime(end, "%Y%m%d").date()
+
+
+def _finding_total(session: Session, run: RunIdentity) -> Row:
+    counts = {
+        row["severity"]: int(row["findings"]) for row in session.rows(statement("anomaly_counts"), [run.run_id])
+    }
+    critical, warning = counts.get("critical", 0), counts.get("warning", 0)
+    total = sum(counts.values())
+    return {"findings": total, "critical": critical, "warning": warning, "notes": total - critical - warning}
+
+
+def _findings(session: Session, run: RunIdentity) -> list[Finding]:
+    rows = session.rows(statement("report_gravest_findings"), [run.run_id, FINDINGS_SHOWN])
+    wanted = [
+        {
+            "anomaly_id": row["anomaly_id"],
+            "source_system": run.source,
+            "product_id": row["product_id"],
+            "currency": row["currency"],
+            "is_returned": row["is_returned"],
+        }
+        for row in rows
+        if row["product_id"] is not None and row["is_returned"] is not None
+    ]
+    stretches = (
+        session.rows(statement("report_finding_history"), [json.dumps(wanted), HISTORY_STRETCHES]) if wanted else []
+    )
+    return [
+        Finding(
+            row=row,
+            measure="quantity" if str(row["kind"]).startswith("quantity") else "price",
+            observed=_decimal(row["observed"]),
+            expected=_decimal(row["expected"]),
+            history=[stretch for stretch in stretches if stretch["anomaly_id"] == row["anomaly_id"]],
+        )
+        for row in rows
+    ]
+
+
+def _decimal(text: object) -> Decimal | None:
+    try:
+        value = Decimal(str(text))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and abs(value) < Decimal("1e15") else None
+
+
+def _verdict(
+    checks: Sequence[Row],
+    tests: dict[str, int],
+    files: dict[str, int],
+    quarantined: int,
+    rejects: Sequence[Row],
+    findings: Row,
+    money: Sequence[Row],
+) -> Verdict:
+    broken_checks = sum(not row["is_passed"] for row in checks)
+    broken_tests = tests.get("fail", 0) + tests.get("error", 0)
+    refused_files = files.get("refused", 0) + files.get("empty", 0)
+    unreadable = int(rejects[0]["unreadable_lines_of_run"]) if rejects else 0
+    aside = _listed(
+        [
+            _counted(quarantined, "record") if quarantined else "",
+            _counted(refused_files, "file") if refused_files else "",
+        ]
+    )
+    refusals = [
+        f"{aside} {'was' if quarantined + refused_files == 1 else 'were'} refused and put in quarantine"
+        if aside
+        else "",
+        f"{_counted(unreadable, 'order line')} could not be read by the model and {'is' if unreadable == 1 else 'are'} "
+        "listed as rejected"
+        if unreadable
+        else "",
+    ]
+    set_aside = _listed(refusals)
+    ties = f"all {len(checks)} reconciliation checks tie"
+    passed = tests.get("pass", 0)
+    tested = (
+        f"{passed:,} of {sum(tests.values()):,} data tests passed"
+        if sum(tests.values()) != passed
+        else f"all {passed:,} data tests passed"
+        if passed
+        else "no data tests were recorded"
+    )
+    new = files.get("loaded", 0)
+    news = "" if new else " No new file was loaded."
+    found = _finding_sentence(findings, money)
+    if broken_checks or broken_tests:
+        broken = _listed(
+            [
+                f"{broken_checks:,} of {_counted(len(checks), 'reconciliation check')}" if broken_checks else "",
+                f"{broken_tests:,} of {_counted(sum(tests.values()), 'data test')}" if broken_tests else "",
+            ]
+        )
+        count = broken_checks + broken_tests
+        sentence = f"{broken} failed: don't rely on these figures until each failure below is explained."
+        if set_aside:
+            sentence += f" Also, {set_aside}."
+        return Verdict("bad", f"{_counted(count, 'check')} failed", sentence + news, found)
+    if not checks:
+        sentence = "Nothing has been reconciled in this run yet, so no figure below is proven."
+        if set_aside:
+            sentence += f" {_capitalized(set_aside)}."
+        return Verdict("unknown", "Not checked yet", sentence + news, found)
+    if set_aside or not passed:
+        label = "Complete, with data set aside" if set_aside else "Complete, but not tested"
+        detail = f"; but {set_aside}" if set_aside else ""
+        return Verdict("attention", label, f"{_capitalized(ties)} and {tested}{detail}.{news}", found)
+    sentence = f"Everything that came in is where it belongs: {ties}, {tested} and nothing was refused.{news}"
+    return Verdict("good", "Everything ties", sentence, found)
+
+
+def _finding_sentence(findings: Row, money: Sequence[Row]) -> str:
+    if not findings["findings"]:
+        return "The detectors found nothing unusual in what is new."
+    amounts = [
+        f"{row['money_at_risk']:,.2f} {row['currency']}" for row in money[:CURRENCIES_SHOWN] if row["money_at_risk"]
+    ]
+    risk = f" At risk if they are wrong: {_listed(amounts)}" if amounts else ""
+    more = f" and amounts in {len(money) - CURRENCIES_SHOWN} more currencies" if len(money) > CURRENCIES_SHOWN else ""
+    grave = f", {findings['critical']:,} of them critical" if findings["critical"] else ", none of them critical"
+    looks = "looks" if findings["findings"] == 1 else "look"
+    return f"{_counted(findings['findings'], 'order line')} {looks} unusual{grave}." + (f"{risk}{more}." if risk else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _listed(parts: Iterable[str]) -> str:
+    present = [part for part in parts if part]
+    return " and ".join(present) if len(present) < 3 else ", ".join(present[:-1]) + " and " + present[-1]
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _empty_tables(freshness: Sequence[Row]) -> list[str]:
+    from warehouse.contract import ENTITIES
+
+    filled = {row["table_name"] for row in freshness}
+    return [entity.table for entity in ENTITIES.values() if entity.table not in filled]
+
+
+def _detector_notes(settings: Settings, notes: Sequence[str]) -> list[str]:
+    off = "The layers that need alibi-detect were switched off by the setting CUSTOMER_ANALYTICS_USE_ALIBI_DETECT."
+    return [*notes, *([] if settings.use_alibi_detect else [off])]
+
+
+def _versions() -> list[tuple[str, str]]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [("Python", platform.python_version())]
+    for package in VERSIONED_PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _places(run: RunIdentity, settings: Settings) -> list[tuple[str, str]]:
+    warehouse = (
+        f"local, in {settings.home / 'warehouse'}"
+        if settings.target == "local"
+        else f"Snowflake account {settings.snowflake_account or 'of block ' + settings.snowflake_block}"
+    )
+    return [
+        ("Landing", run.landing),
+        ("Lake (staged files, quarantine)", settings.lake),
+        ("Warehouse", f"{warehouse}; database {settings.database.upper()}"),
+        ("Reports", str(settings.home / "reports")),
+        ("Logs", str(settings.home / "logs")),
+    ]
