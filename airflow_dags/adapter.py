@@ -61,6 +61,10 @@ class ResultError(RuntimeError):
     """A task's result can't travel to the tasks that need it; the message names the task and what to do."""
 
 
+class NotRun(AirflowFailException):
+    """A task whose strict upstream failed while a tolerated one lets Airflow start it. It fails, without retries."""
+
+
 # --- Execution of one task -------------------------------------------------------------------------------------------
 
 
@@ -107,6 +111,11 @@ class PrefectTaskOperator(BaseOperator):
     def execute(self, context: Any) -> JsonValue:
         instance, name = context["ti"], self.binding.planned.name
         index, total = max(instance.map_index, 0), 0 if self.binding.planned.call == "map" else 1
+        try:
+            _require_upstream(self.binding, context)
+        except NotRun as refusal:
+            instance.xcom_push(FAILURE_KEY, f"{NotRun.__name__}: {refusal}")
+            raise
         if instance.try_number == 1:
             self.progress.on_task_start(name, index, total)
         try:
@@ -125,7 +134,6 @@ class PrefectTaskOperator(BaseOperator):
         binding = self.binding
         planned = binding.planned
         task = binding.traced.tasks[planned.key]
-        _require_upstream(binding, context)
         arguments = _Arguments(binding, context).all()
         if planned.run_name:
             context["task_run_name"] = planned.run_name.format(**arguments)
@@ -168,7 +176,7 @@ def _require_upstream(binding: TaskBinding, context: Any) -> None:
     states = instance.get_task_states(dag_id=instance.dag_id, task_ids=strict, run_ids=[instance.run_id])
     for name, state in states.get(instance.run_id, {}).items():
         if state not in ("success", "skipped"):
-            raise AirflowFailException(
+            raise NotRun(
                 f"{binding.place}: not run, because {name} ended {state} and only the failure of "
                 f"{', '.join(edge.task for edge in planned.upstream if edge.allow_failure)} is allowed."
             )

@@ -9,6 +9,8 @@ Edges follow Prefect's engine:
 - an argument that is, or contains, a result or a future, and every entry of `wait_for`, makes an edge;
 - `task(...)`, `future.result()`, `future.wait()` and a sub-flow call block the body: all that is created later waits;
 - `.submit` and `.map` do not block (`.map` over a future does, until that future is there);
+- a call is refused if it waits for submitted work whose `.result()` was not taken: should that fail, Prefect returns
+  None from the call and goes on as if nothing had happened;
 - a task runs only if everything it waits for succeeded, unless it was named through `allow_failure` or only waited for
   by `future.wait()`, which does not raise.
 
@@ -243,7 +245,7 @@ def _is_iterable_type(annotation: Any) -> bool | None:
         return answers.pop() if len(answers) == 1 else None
     if origin is Literal:
         return False
-    if not isinstance(origin, type) or origin is object:
+    if not isinstance(origin, type) or origin in (object, NO_ANNOTATION):
         return None
     if issubclass(origin, BaseModel):
         return None
@@ -613,6 +615,7 @@ class _Tracer:
         waits, tolerated = self._wait_for(call.wait_for, task=None)
         references.strict.update(waits - tolerated)
         references.tolerant.update(tolerated)
+        self._refuse_unattended(references, None, called=call.flow.name)
         for key in references.strict | references.tolerant:
             self._barrier[key] = key not in references.strict and self._barrier.get(key, True)
         parent.covered |= references.strict
@@ -794,6 +797,8 @@ class _Tracer:
         waits, tolerated = self._wait_for(call.wait_for, task=task.name)
         references.strict.update(waits - tolerated)
         references.tolerant.update(tolerated)
+        if how == "call":
+            self._refuse_unattended(references, task.name)
         for key, tolerant in self._barrier.items():
             references.add(key, tolerant=tolerant)
         references.tolerant -= references.strict
@@ -825,6 +830,19 @@ class _Tracer:
         )
         self._frames[-1].created.append(key)
         return key
+
+    def _refuse_unattended(self, references: _References, task: str | None, called: str | None = None) -> None:
+        """A call, unlike a submission, hides from Prefect's flow that what it waits for has failed."""
+        attended = {key for frame in self._frames for key in frame.covered}
+        for key in references.strict - attended:
+            submitted = self._planned[key].name
+            remedy = f"Take .result() of {submitted!r} before"
+            self.refuse(
+                task=task,
+                option=f"calling {task or called!r} with submitted work to wait for",
+                reason=f"if {submitted!r} fails, Prefect returns None from the call and goes on as if all were well",
+                remedy=f"Use {task}.submit(…).result(), or take .result() of {submitted!r} before" if task else remedy,
+            )
 
     def _reduced(self, references: _References) -> list[Upstream]:
         """The edges that do not follow from the others."""

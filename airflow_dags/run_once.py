@@ -20,7 +20,7 @@ from flows.engines import PROJECT_ROOT, EngineRequest, TaskOutcome, load_flow, s
 
 logger = logging.getLogger(__name__)
 
-DAG_FILE = '''"""Written for one flow by the airflow engine. Deployed flows are in `airflow_dags/customer_analytics.py`."""
+DAG_FILE = '''"""Written for one flow by engine airflow; deployed flows are in airflow_dags/customer_analytics.py."""
 
 from airflow_dags.adapter import dag_from_flow
 from flows.engines import load_flow
@@ -130,7 +130,7 @@ def _outcomes(run: Any, dag: Any) -> list[TaskOutcome]:  # noqa: ANN401 - Airflo
     from airflow.settings import Session
     from sqlalchemy import select
 
-    from airflow_dags.adapter import FAILURE_KEY
+    from airflow_dags.adapter import FAILURE_KEY, NotRun
 
     session = Session()
     failures = {
@@ -150,6 +150,9 @@ def _outcomes(run: Any, dag: Any) -> list[TaskOutcome]:  # noqa: ANN401 - Airflo
             outcomes.append(TaskOutcome(name, "succeeded", attempts=instance.try_number, index=index))
         elif state == "failed":
             message = failures.get((instance.task_id, instance.map_index), "failed; see the task's log")
+            if message.startswith(NotRun.__name__):
+                outcomes.append(TaskOutcome(name, "not_run", attempts=0, message=message, index=index))
+                continue
             outcomes.append(TaskOutcome(name, "failed", attempts=instance.try_number, message=message, index=index))
         elif state != "skipped":
             outcomes.append(TaskOutcome(name, "not_run", attempts=0, message=state, index=index))

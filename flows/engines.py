@@ -12,6 +12,7 @@ State: `<home>/prefect`, `<home>/airflow` (SQLite); output of the child: `<home>
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -456,19 +457,39 @@ class _PrefectWatch:
 
     @contextmanager
     def observing(self, tasks: list[Any]) -> Iterator[None]:
-        """Within the block, these tasks' runs are noted."""
+        """Within the block, runs of these tasks are noted, and of all that are made in it (`task.with_options(…)`)."""
+        from prefect import Task
+
         distinct = list({id(task): task for task in tasks}.values())
+        original = Task.__init__
+
+        @functools.wraps(original)
+        def initialize(task: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the original
+            original(task, *args, **kwargs)
+            self._hook(task)
+
         for task in distinct:
-            task.on_running_hooks.append(self._running)
-            task.on_completion_hooks.append(self._completed)
-            task.on_failure_hooks.append(self._failed)
+            self._hook(task)
+        Task.__init__ = initialize  # type: ignore[method-assign]
         try:
             yield
         finally:
+            Task.__init__ = original  # type: ignore[method-assign]
             for task in distinct:
-                task.on_running_hooks.remove(self._running)
-                task.on_completion_hooks.remove(self._completed)
-                task.on_failure_hooks.remove(self._failed)
+                for hooks, hook in self._hooks(task):
+                    hooks.remove(hook)
+
+    def _hooks(self, task: Any) -> list[tuple[list[Any], Any]]:  # noqa: ANN401 - a task
+        return [
+            (task.on_running_hooks, self._running),
+            (task.on_completion_hooks, self._completed),
+            (task.on_failure_hooks, self._failed),
+        ]
+
+    def _hook(self, task: Any) -> None:  # noqa: ANN401 - a task
+        for hooks, hook in self._hooks(task):
+            if hook not in hooks:
+                hooks.append(hook)
 
     def _running(self, task: Any, run: Any, state: Any) -> None:  # noqa: ANN401 - Prefect's hook signature
         with self._lock:

@@ -87,7 +87,7 @@ def report(summary: Summary, run_id: str) -> str:
 def ingest(source: str = "shop", run: RunIdentity | None = None, how_many: int = 3) -> Summary:
     groups = discover_files(source=source, run=run, how_many=how_many)
     staged = stage_files.map(group=groups, run=unmapped(run))
-    return load_staged(staged=staged, run=run)
+    return load_staged.submit(staged=staged, run=run).result()
 
 
 @flow(name="whole_pipeline")
@@ -96,4 +96,4 @@ def whole_pipeline(source: str = "shop", run_id: str = "", how_many: int = 3) ->
     run = begin_run(source=source, run_id=run_id)
     summary = ingest(source=source, run=run, how_many=how_many)
     cleaned = clean_up.submit(reason="{{ this stays }}")
-    return report(summary=summary, run_id=run.run_id, wait_for=[cleaned])
+    return report.submit(summary=summary, run_id=run.run_id, wait_for=[cleaned]).result()

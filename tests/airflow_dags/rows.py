@@ -81,6 +81,8 @@ def slow(seconds: float) -> str:
 @task(name="numbers")
 def numbers(count: int) -> list[int]:
     note(f"numbers {count}")
+    if count < 0:
+        raise ValueError("fewer than none")
     return list(range(count))
 
 
@@ -117,7 +119,8 @@ def place_order(order_id: str) -> Order:
 
 @task(name="check_order")
 def check_order(order: Order, order_id: str, line: int, due: date) -> None:
-    note(f"check {order!r} {order_id!r} {line!r} {due!r}")
+    known = order == place_order.fn(order_id) and type(order.total) is Decimal and order.color is Color.RED
+    note(f"check {known} {order_id!r} {line!r} {due!r} {order.model_dump_json()}")
 
 
 @task(name="nothing")
@@ -153,7 +156,7 @@ def calls_another(what: str) -> str:
 
 @task(name="typed")
 def typed(number: int, day: date, order: Order | None) -> None:
-    note(f"typed {number!r} {day!r} {order!r}")
+    note(f"typed {number!r} {day!r} {order.model_dump_json() if order else None}")
 
 
 @flow(name="one after another")
@@ -166,7 +169,7 @@ def one_after_another() -> str:
 def submitted() -> str:
     first = say.submit("a")
     second = say.submit("b")
-    return join([first, second], end=".")
+    return join.submit([first, second], end=".").result()
 
 
 @flow(name="future_result")
@@ -181,13 +184,13 @@ def future_result() -> str:
 def wait_for() -> str:
     first = say.submit("a")
     second = say.submit("b", wait_for=[first])
-    return say("c", wait_for=[second])
+    return say.submit("c", wait_for=[second]).result()
 
 
 @flow(name="wait_for_failed")
 def wait_for_failed() -> str:
     failed = boom.submit()
-    return say("never", wait_for=[failed])
+    return say.submit("never", wait_for=[failed]).result()
 
 
 @flow(name="wait_for_allow_failure")
@@ -200,7 +203,7 @@ def wait_for_allow_failure() -> str:
 def allow_failure_but_not_of_the_other() -> str:
     tolerated = boom.submit("tolerated")
     strict = boom.submit("strict")
-    return say("never", wait_for=[allow_failure(tolerated), strict])
+    return say.submit("never", wait_for=[allow_failure(tolerated), strict]).result()
 
 
 @flow(name="future_wait")
@@ -228,40 +231,40 @@ def call_fails() -> str:
 
 @flow(name="map_literal")
 def map_literal() -> int:
-    return total(double.map([1, 2, 3], plus=10))
+    return total.submit(double.map([1, 2, 3], plus=10)).result()
 
 
 @flow(name="map_result")
 def map_result(count: int = 3) -> int:
-    return total(double.map(numbers(count)))
+    return total.submit(double.map(numbers(count))).result()
 
 
 @flow(name="map_future")
 def map_future() -> int:
-    return total(double.map(numbers.submit(2)))
+    return total.submit(double.map(numbers.submit(2))).result()
 
 
 @flow(name="map_unmapped")
 def map_unmapped() -> str:
     parts = join.map(unmapped(["x", "y"]), end=["1", "2"])
-    return join(parts)
+    return join(parts.result())
 
 
 @flow(name="map_two")
 def map_two() -> int:
-    return total(double.map(number=numbers(3), plus=[10, 20, 30]))
+    return total(double.map(number=numbers(3), plus=[10, 20, 30]).result())
 
 
 @flow(name="map_two_results")
 def map_two_results() -> int:
-    return total(double.map(number=numbers(3), plus=numbers(3)))
+    return total(double.map(number=numbers(3), plus=numbers(3)).result())
 
 
 @flow(name="map_nothing")
 def map_nothing() -> int:
     doubled = double.map(numbers(0))
-    say("after", wait_for=[doubled])
-    return total(doubled)
+    say.submit("after", wait_for=[doubled]).result()
+    return total.submit(doubled).result()
 
 
 @flow(name="map_empty_literal")
@@ -272,7 +275,24 @@ def map_empty_literal() -> int:
 @flow(name="map_one_fails")
 def map_one_fails() -> int:
     doubled = double.map([1, -1, 2])
-    return total(doubled)
+    return total.submit(doubled).result()
+
+
+@flow(name="map_one_fails_result")
+def map_one_fails_result() -> int:
+    return total(double.map([1, -1, 2]).result())
+
+
+@flow(name="map_over_failed")
+def map_over_failed() -> int:
+    return total.submit(double.map(numbers.submit(-1))).result()
+
+
+@flow(name="future_of_failed_result")
+def future_of_failed_result() -> str:
+    failed = boom.submit()
+    never = say.submit("never", wait_for=[failed])
+    return never.result()
 
 
 @flow(name="map_one_fails_tolerated")
@@ -285,7 +305,7 @@ def map_one_fails_tolerated() -> str:
 def map_waits() -> str:
     first = say.submit("a")
     doubled = double.map([1, 2], wait_for=[first])
-    return say("b", wait_for=doubled)
+    return say.submit("b", wait_for=doubled).result()
 
 
 @flow(name="inner")
@@ -326,6 +346,7 @@ def failing_inner() -> None:
 @flow(name="sub_flow_waits")
 def sub_flow_waits() -> int:
     first = say.submit("before")
+    first.result()
     return inner(1, wait_for=[first])
 
 
@@ -361,7 +382,7 @@ def typed_results() -> None:
 def none_results() -> None:
     nothing()
     values = maybe.map([1, 2, 3, 4])
-    show_optional(value=values, single=maybe(2))
+    show_optional(value=values.result(), single=maybe(2))
 
 
 @flow(name="texts")
@@ -383,7 +404,8 @@ def parameters(number: int, day: date = date(2026, 2, 3), order: Order | None = 
 
 @flow(name="run_names")
 def run_names() -> str:
-    return join(say_named.map(["x", "y"]), end=say_named("z"))
+    named = say_named.map(["x", "y"])
+    return join.submit(named, end=say_named("z")).result()
 
 
 @flow(name="tags")
@@ -430,6 +452,9 @@ ROWS: dict[str, Row] = {
         Row(map_nothing),
         Row(map_empty_literal),
         Row(map_one_fails, state="failed"),
+        Row(map_one_fails_result, state="failed"),
+        Row(map_over_failed, state="failed"),
+        Row(future_of_failed_result, state="failed"),
         Row(map_one_fails_tolerated),
         Row(map_waits),
         Row(sub_flows),
