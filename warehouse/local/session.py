@@ -21,6 +21,7 @@ from sqlglot import Expr, exp
 
 from warehouse.local import definitions, dialect, functions
 from warehouse.local.bindings import BATCH_RELATION, batch_table
+from warehouse.local.copy_into import copy_into
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LockTimeoutError
@@ -435,6 +436,8 @@ class LocalCursor(FakeSnowflakeCursor):
     def _translate_and_execute(self, expression: Expr, sql: str, parameters: Parameters) -> StatementResult:
         type_id = statement_type_id(expression)
         self._types = None
+        if isinstance(expression, exp.Copy):
+            return self._copy(expression, parameters)
         values = list(parameters) if isinstance(parameters, (list, tuple)) else parameters
         if isinstance(expression, exp.Drop) and expression.kind == "DATABASE":
             return self._drop_database(expression)
@@ -443,13 +446,22 @@ class LocalCursor(FakeSnowflakeCursor):
         if definition is None:
             definition = definitions.Definition([expression])
         statements = [part for statement in definition.statements for part in self._transform_explode(statement)]
-        atomic = len(statements) + len(definition.duckdb_after) > 1 and not self.session.in_transaction
+        session = self.session
+        steps = len(statements) + len(definition.duckdb_after) + isinstance(expression, exp.TruncateTable)
+        atomic = steps > 1 and not session.in_transaction
         if atomic:
             self._duck_conn.begin()
         try:
             for statement in statements:
                 transformed = self._transform(statement, values)
                 self._execute(transformed, values if transformed.find(exp.Placeholder) else None)
+            if isinstance(expression, exp.TruncateTable):
+                # A truncated table may load its files again.
+                for table in changed_tables(expression):
+                    database, schema, name = session.qualified(table)
+                    history = f'"{database}"._fs_information_schema._fs_load_history'
+                    forget = f"DELETE FROM {history} WHERE schema_name = ? AND table_name = ?"  # noqa: S608
+                    self._duck_conn.execute(forget, [schema, name])
             for follow_up in definition.duckdb_after:
                 self._duck_conn.execute(follow_up)
             if atomic:
@@ -498,6 +510,21 @@ class LocalCursor(FakeSnowflakeCursor):
             transformed.args.pop(remembered, None)
         super()._execute(transformed, params)
         self._types = [str(column[1]) for column in self._duck_conn.description or []]
+
+    def _copy(self, copy: exp.Copy, parameters: Parameters) -> StatementResult:
+        own_transaction = not self.session.in_transaction
+        if own_transaction:
+            self._duck_conn.begin()
+        try:
+            result = copy_into(self.session, copy, list(parameters) if isinstance(parameters, list) else None)
+            if own_transaction:
+                self._duck_conn.commit()
+        except BaseException:
+            if own_transaction:
+                with suppress(duckdb.Error):
+                    self._duck_conn.rollback()
+            raise
+        return result
 
     def _create_namespace(self, created: re.Match[str]) -> StatementResult:
         """CREATE DATABASE and CREATE SCHEMA; what is created becomes the session's current one."""

@@ -1,0 +1,491 @@
+"""COPY INTO a table from a stage, in one INSERT for all its files.
+
+fakesnow inserts file by file, which takes seconds for hundreds of files. Here every file of a COPY is read by one
+DuckDB scan that keeps each row's file name, and the result has Snowflake's one row a file. A file loaded before is
+skipped, whichever session loaded it; the load history is written in the same transaction as the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+from fakesnow.transforms import stage as stages
+from fakesnow.transforms.options import parse_options
+from snowflake.connector.errors import ProgrammingError
+from sqlglot import Expr, exp
+
+from warehouse.local.definitions import duckdb_name
+from warehouse.local.results import StatementResult
+
+if TYPE_CHECKING:
+    from warehouse.local.session import LocalSession
+
+COPY_STATEMENT_TYPE = 0x3600
+
+_GLOB_CHARACTERS = re.compile(r"([*?\[\]])")
+
+_RESULT_COLUMNS = (
+    ("file", pa.string(), "VARCHAR"),
+    ("status", pa.string(), "VARCHAR"),
+    ("rows_parsed", pa.int64(), "BIGINT"),
+    ("rows_loaded", pa.int64(), "BIGINT"),
+    ("error_limit", pa.int64(), "BIGINT"),
+    ("errors_seen", pa.int64(), "BIGINT"),
+    ("first_error", pa.string(), "VARCHAR"),
+    ("first_error_line", pa.int64(), "BIGINT"),
+    ("first_error_character", pa.int64(), "BIGINT"),
+    ("first_error_column_name", pa.string(), "VARCHAR"),
+)
+
+_HISTORY_INSERT = """
+INSERT INTO {database}._fs_information_schema._fs_load_history
+SELECT ?, file_name, ?, now(), 'LOADED', row_count, row_count, NULL, NULL, NULL, NULL, 0, 1
+FROM _COPIED_FILES
+"""
+
+
+@dataclass
+class CopyOptions:
+    """What the statement asks for.
+
+    Attributes:
+        format: options of the file format, TYPE among them.
+        files: names under the stage, from FILES = (…).
+        pattern: regular expression the whole path under the stage must match, from PATTERN.
+        match: NONE, CASE_SENSITIVE or CASE_INSENSITIVE.
+        force: load files that were loaded before.
+        purge: delete an internal stage's files once loaded.
+    """
+
+    format: dict[str, Any] = field(default_factory=lambda: {"TYPE": "CSV"})
+    files: list[str] | None = None
+    pattern: str | None = None
+    match: str = "NONE"
+    force: bool = False
+    purge: bool = False
+
+
+@dataclass
+class StagedFile:
+    """One file: its path here and under its stage, its name in results, and its identity in the load history."""
+
+    path: str
+    relative: str
+    shown: str
+    url: str
+
+
+def copy_into(session: LocalSession, copy: exp.Copy, parameters: list[Any] | None) -> StatementResult:
+    """Load files into a table.
+
+    Returns:
+        One row a file: file, status (LOADED, LOAD_SKIPPED), rows parsed and loaded; one row `status` when there was
+        no file.
+
+    Raises:
+        ProgrammingError: an unknown stage, option or file; a file that cannot be read; a value that does not fit. Then
+            nothing is loaded (ON_ERROR = ABORT_STATEMENT).
+    """
+    target = copy.this
+    table = target.this if isinstance(target, exp.Schema) else target
+    if not isinstance(table, exp.Table) or not copy.args.get("kind", True):
+        raise _unsupported("COPY INTO a location")
+    name = session.qualified(table)
+    columns = [part.name for part in target.expressions] if isinstance(target, exp.Schema) else []
+    options = _options(session, copy, parameters)
+    source = copy.args["files"][0]
+    query = source.this if isinstance(source.this, exp.Select) else None
+    reference = _stage_reference(source, query)
+    files = _files(session, reference, options)
+    if not files:
+        return _no_files()
+    loaded_before = set() if options.force else _loaded_before(session, name, [file.url for file in files])
+    wanted = [file for file in files if file.url not in loaded_before]
+    counts: dict[str, int] = {}
+    if wanted:
+        counts = _load(session, name, columns, query, wanted, options)
+        _write_history(session, name, [(file.url, counts.get(file.path, 0)) for file in wanted])
+    if options.purge:
+        for file in wanted:
+            if stages.is_internal(file.path):
+                Path(file.path).unlink(missing_ok=True)
+    return _result(files, counts, loaded_before)
+
+
+def _options(session: LocalSession, copy: exp.Copy, parameters: list[Any] | None) -> CopyOptions:
+    options = CopyOptions()
+    for parameter in copy.args.get("params") or []:
+        name = parameter.this.name.upper()
+        value = parameter.expression
+        if name == "FILE_FORMAT":
+            parts = parameter.expressions
+            names = [part.args["value"] for part in parts if part.this.name.upper() == "FORMAT_NAME"]
+            given = parse_options([part for part in parts if part.this.name.upper() != "FORMAT_NAME"])
+            named = names[0] if names else value if not parts else None
+            options.format = {"TYPE": "CSV"} | (_named_format(session, named) if named is not None else {}) | given
+        elif name == "FILES":
+            options.files = [literal.name for literal in parameter.find_all(exp.Literal)]
+        elif name == "PATTERN":
+            options.pattern = value.name
+        elif name == "MATCH_BY_COLUMN_NAME":
+            options.match = value.name.upper()
+        elif name == "FORCE":
+            options.force = _is_true(value)
+        elif name == "PURGE":
+            options.purge = _is_true(value)
+        elif name == "ON_ERROR":
+            wish = str(parameters.pop(0) if isinstance(value, exp.Placeholder) and parameters else value.name)
+            if wish.upper() != "ABORT_STATEMENT":
+                raise _unsupported(f"COPY INTO with ON_ERROR = {wish}")
+        elif name not in ("RETURN_FAILED_ONLY", "ENFORCE_LENGTH", "TRUNCATECOLUMNS", "LOAD_UNCERTAIN_FILES"):
+            raise _unsupported(f"COPY INTO with {name}")
+    return options
+
+
+def _named_format(session: LocalSession, named: Expr) -> dict[str, Any]:
+    text = named.name if isinstance(named, exp.Literal) else named.sql(dialect="snowflake")
+    name = stages.parts_from_var(text, session.database, session.schema)
+    found = session._duck_conn.execute(
+        "SELECT options FROM _fs_global._fs_information_schema._fs_file_formats "
+        "WHERE database_name = ? AND schema_name = ? AND name = ?",
+        list(name),
+    ).fetchall()
+    if not found:
+        raise ProgrammingError(
+            msg=f"SQL compilation error:\nFile format '{'.'.join(name)}' does not exist or not authorized.",
+            errno=2003,
+            sqlstate="02000",
+        )
+    options: dict[str, Any] = json.loads(found[0][0])
+    return options
+
+
+def _is_true(value: Expr | None) -> bool:
+    return value is None or value.sql().upper() in ("TRUE", "'TRUE'")
+
+
+def _stage_reference(source: Expr, query: exp.Select | None) -> str:
+    node = source.this
+    if query is not None:
+        relation = query.args["from_"].this
+        node = relation.this if isinstance(relation, exp.Table) else relation
+    text = node.this if isinstance(node, exp.Var) else node.name
+    return str(text)
+
+
+def _files(session: LocalSession, reference: str, options: CopyOptions) -> list[StagedFile]:
+    if reference.startswith("@"):
+        stage_name, _, path = reference[1:].partition("/")
+        root, internal_name = _stage_root(session, stage_name)
+    else:
+        root, internal_name, path = reference, None, ""
+    folder = _local_path(root)
+    shown_prefix = f"{internal_name.lower()}/" if internal_name else ""
+    if options.files is not None:
+        names = [f"{path}{'' if not path or path.endswith('/') else '/'}{name}" for name in options.files]
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ProgrammingError(
+                msg=f"Remote file '{folder / missing[0]}' was not found ({len(missing)} of {len(names)} files of "
+                f"FILES are missing under {reference}). There are several potential causes: the file might not exist, "
+                "or its name has another case.",
+                errno=91016,
+                sqlstate="22000",
+            )
+    else:
+        names = sorted(
+            str(PurePosixPath(found.relative_to(folder)))
+            for found in folder.rglob("*")
+            if found.is_file() and not found.name.startswith(".")
+        )
+        names = [name for name in names if name.startswith(path)]
+    if options.pattern is not None:
+        pattern = re.compile(options.pattern)
+        names = [name for name in names if pattern.fullmatch(f"{shown_prefix}{name}") or pattern.fullmatch(name)]
+    url_root = root.rstrip("/")
+    return [
+        StagedFile(
+            path=str(folder / name),
+            relative=name,
+            shown=f"{shown_prefix}{name}" if internal_name else f"{url_root}/{name}",
+            url=f"{url_root}/{name}",
+        )
+        for name in names
+    ]
+
+
+def _stage_root(session: LocalSession, stage_name: str) -> tuple[str, str | None]:
+    database, schema, name = stages.parts_from_var(stage_name, session.database, session.schema)
+    full_name = f"{database}.{schema}.{name}"
+    if stages.is_table_stage(name):
+        return stages.internal_dir(full_name), name
+    found = session._duck_conn.execute(
+        "SELECT url FROM _fs_global._fs_information_schema._fs_stages "
+        "WHERE database_name = ? AND schema_name = ? AND name = ?",
+        [database, schema, name],
+    ).fetchall()
+    if not found:
+        raise stages.not_found_error(full_name)
+    url = found[0][0]
+    return (url, None) if url else (stages.internal_dir(full_name), name)
+
+
+def _local_path(root: str) -> Path:
+    parsed = urlparse(root)
+    if parsed.scheme in ("", "file"):
+        return Path(unquote(parsed.path) if parsed.scheme else root)
+    raise _unsupported(f"a stage at {parsed.scheme}://")
+
+
+def _loaded_before(session: LocalSession, name: tuple[str, str, str], urls: list[str]) -> set[str]:
+    """Files in the load history, as this transaction sees it and as it is committed by now."""
+    known = pa.table({"file_name": pa.array(urls, pa.string())})
+    sql = (
+        f"SELECT DISTINCT file_name FROM {duckdb_name((name[0], '', ''))}._fs_information_schema._fs_load_history "  # noqa: S608
+        "WHERE schema_name = ? AND table_name = ? AND file_name IN (SELECT file_name FROM _COPY_FILES)"
+    )
+    found: set[str] = set()
+    with session._duck_conn.cursor() as committed:
+        for connection in (session._duck_conn, committed):
+            connection.register("_COPY_FILES", known)
+            try:
+                found |= {row[0] for row in connection.execute(sql, [name[1], name[2]]).fetchall()}
+            finally:
+                connection.unregister("_COPY_FILES")
+    return found
+
+
+def _load(
+    session: LocalSession,
+    name: tuple[str, str, str],
+    columns: list[str],
+    query: exp.Select | None,
+    files: list[StagedFile],
+    options: CopyOptions,
+) -> dict[str, int]:
+    """Insert all rows of the files; return the number of rows of each path."""
+    connection = session._duck_conn
+    kind = str(options.format.get("TYPE", "CSV")).upper()
+    paths = exp.array(*[exp.Literal.string(_without_globs(file.path)) for file in files]).sql(dialect="duckdb")
+    table_columns = session.columns_of(name)
+    reader, read_columns = _reader(session, kind, paths, files, options)
+    targets = columns or [column for column, _type in table_columns]
+    if query is not None:
+        selected = _projection(session, query, kind, read_columns, len(files[0].path) - len(files[0].relative))
+    elif kind == "PARQUET" or (kind == "JSON" and options.match != "NONE"):
+        if options.match == "NONE":
+            if len(targets) != 1:
+                raise ProgrammingError(
+                    msg=f"SQL compilation error:\n{kind} file format can produce one and only one column of type "
+                    "variant, object, or array. Load data into separate columns using the MATCH_BY_COLUMN_NAME copy "
+                    "option or copy with transformation.",
+                    errno=2019,
+                    sqlstate="0A000",
+                )
+            selected = [f"to_json(struct_pack({', '.join(f'{_q(c)} := {_q(c)}' for c in read_columns)}))"]
+        else:
+            by_name = {(c if options.match == "CASE_SENSITIVE" else c.upper()): c for c in read_columns}
+            types = dict(table_columns)
+            targets = [column for column in targets if column in by_name]
+            selected = [f"CAST({_q(by_name[column])} AS {types[column]})" for column in targets]
+            if not targets:
+                raise ProgrammingError(
+                    msg=f"SQL compilation error:\nNo column of {'.'.join(name)} has a name of the files' columns "
+                    f"({', '.join(read_columns)}).",
+                    errno=2019,
+                    sqlstate="0A000",
+                )
+    elif kind == "JSON":
+        selected = [_q(read_columns[0])]
+    else:
+        if len(read_columns) != len(targets):
+            raise ProgrammingError(
+                msg=f"Number of columns in file ({len(read_columns)}) does not match that of the corresponding table "
+                f"({len(targets)}), use file format option error_on_column_count_mismatch=false to ignore this error. "
+                f"First file: {files[0].shown}",
+                errno=100080,
+                sqlstate="22000",
+            )
+        selected = [_q(column) for column in read_columns]
+    target_list = ", ".join(_q(column) for column in targets)
+    before = f"SELECT {', '.join(selected)} FROM {reader}"
+    inserted = connection.execute(
+        f"INSERT INTO {duckdb_name(name)} ({target_list}) {before}"  # noqa: S608 - names quoted above
+    ).fetchall()[0][0]
+    return _count_rows(session, kind, paths, reader, files, inserted)
+
+
+def _count_rows(
+    session: LocalSession, kind: str, paths: str, reader: str, files: list[StagedFile], inserted: int
+) -> dict[str, int]:
+    if len(files) == 1:
+        return {files[0].path: inserted}
+    if kind == "PARQUET":
+        # The footers know the row counts; the data is not read again.
+        sql = f"SELECT file_name, num_rows FROM parquet_file_metadata({paths})"
+    else:
+        sql = f"SELECT filename, count(*) FROM {reader} GROUP BY ALL"  # noqa: S608 - paths quoted above
+    rows: list[tuple[str, int]] = session._duck_conn.execute(sql).fetchall()
+    return dict(rows)
+
+
+def _reader(
+    session: LocalSession, kind: str, paths: str, files: list[StagedFile], options: CopyOptions
+) -> tuple[str, list[str]]:
+    """DuckDB's table function over the files, and its columns in order."""
+    if kind == "PARQUET":
+        reader = f"read_parquet({paths}, filename=true, union_by_name={'true' if len(files) > 1 else 'false'})"
+    elif kind == "JSON":
+        if options.match != "NONE":
+            reader = f"read_json_auto({paths}, filename=true, union_by_name=true, sample_size=-1)"
+        else:
+            reader = f"read_json_objects({paths}, filename=true)"
+    elif kind == "CSV":
+        reader = f"read_csv({paths}, {_csv_options(options.format)}, filename=true)"
+    else:
+        raise _unsupported(f"files of TYPE = {kind}")
+    described = session._duck_conn.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()
+    return reader, [row[0] for row in described if row[0] != "filename"]
+
+
+def _csv_options(given: dict[str, Any]) -> str:
+    """DuckDB's read_csv options; every column is text, and the table's types do the rest."""
+    null_if = given.get("NULL_IF", ["\\N"])
+    nulls = [str(value) for value in (null_if if isinstance(null_if, list) else [null_if])]
+    if given.get("EMPTY_FIELD_AS_NULL", True) and "" not in nulls:
+        nulls = ["", *nulls]
+    quote = str(given.get("FIELD_OPTIONALLY_ENCLOSED_BY", "NONE"))
+    quote = "" if quote.upper() == "NONE" else quote
+    compression = str(given.get("COMPRESSION", "AUTO")).upper()
+    chosen: dict[str, Expr] = {
+        "header": exp.Boolean(this=bool(given.get("PARSE_HEADER", False))),
+        "all_varchar": exp.true(),
+        "auto_detect": exp.Boolean(this=False) if given.get("COLUMNS") else exp.true(),
+        "delim": exp.Literal.string(str(given.get("FIELD_DELIMITER", ","))),
+        "quote": exp.Literal.string(quote),
+        "escape": exp.Literal.string(quote),
+        "skip": exp.Literal.number(int(given.get("SKIP_HEADER", 0))),
+        "nullstr": exp.array(*[exp.Literal.string(value) for value in nulls]),
+    }
+    if compression in ("GZIP", "ZSTD", "NONE"):
+        chosen["compression"] = exp.Literal.string(compression.lower())
+    elif compression not in ("AUTO", "AUTO_DETECT"):
+        raise _unsupported(f"COMPRESSION = {compression}")
+    return ", ".join(f"{name}={value.sql(dialect='duckdb')}" for name, value in chosen.items())
+
+
+def _projection(
+    session: LocalSession, query: exp.Select, kind: str, read_columns: list[str], root_length: int
+) -> list[str]:
+    """The expressions of `COPY … FROM (SELECT $1, $2:a.b::type, METADATA$FILENAME FROM @stage)` as DuckDB SQL.
+
+    METADATA$FILENAME is the path under the stage: root_length characters of the path here come before it.
+    """
+    prepared = query.copy()
+    relation = prepared.args["from_"].this
+    alias = relation.alias if isinstance(relation, exp.Table) else ""
+    for column in list(prepared.find_all(exp.Column)):
+        if column.table and column.table == alias.upper():
+            column.set("table", None)
+    for parameter in list(prepared.find_all(exp.Parameter)):
+        position = int(parameter.name)
+        if kind == "PARQUET" and position == 1:
+            fields = ", ".join(f"{_q(name)} := {_q(name)}" for name in read_columns)
+            replacement: Expr = exp.Anonymous(
+                this="to_json", expressions=[exp.Anonymous(this="struct_pack", expressions=[exp.var(fields)])]
+            )
+        elif position <= len(read_columns):
+            replacement = exp.column(read_columns[position - 1], quoted=True)
+        else:
+            replacement = exp.Null()
+        parameter.replace(replacement)
+    for column in list(prepared.find_all(exp.Column)):
+        if column.name.upper() == "METADATA$FILENAME":
+            relative = exp.Substring(
+                this=exp.column("filename", quoted=True), start=exp.Literal.number(root_length + 1)
+            )
+            column.replace(relative)
+        elif column.name.upper() == "METADATA$FILE_ROW_NUMBER":
+            column.replace(
+                exp.Window(this=exp.Anonymous(this="row_number"), partition_by=[exp.column("filename", quoted=True)])
+            )
+    prepared.set("from_", None)
+    translated = session.cursor()._transform(prepared, None)
+    return [
+        (part.this if isinstance(part, exp.Alias) else part).sql(dialect="duckdb") for part in translated.expressions
+    ]
+
+
+def _write_history(session: LocalSession, name: tuple[str, str, str], counts: list[tuple[str, int]]) -> None:
+    rows = pa.table(
+        {
+            "file_name": pa.array([url for url, _count in counts], pa.string()),
+            "row_count": pa.array([count for _url, count in counts], pa.int64()),
+        }
+    )
+    session._duck_conn.register("_COPIED_FILES", rows)
+    try:
+        sql = _HISTORY_INSERT.format(database=duckdb_name((name[0], "", "")))
+        session._duck_conn.execute(sql, [name[1], name[2]])
+    finally:
+        session._duck_conn.unregister("_COPIED_FILES")
+
+
+def _result(files: list[StagedFile], counts: dict[str, int], loaded_before: set[str]) -> StatementResult:
+    skipped = [file.url in loaded_before for file in files]
+    rows = [0 if skip else counts.get(file.path, 0) for file, skip in zip(files, skipped, strict=True)]
+    nothing: list[None] = [None] * len(files)
+    values: list[list[Any]] = [
+        [file.shown for file in files],
+        ["LOAD_SKIPPED" if skip else "LOADED" for skip in skipped],
+        rows,
+        rows,
+        [None if skip else 1 for skip in skipped],
+        [1 if skip else 0 for skip in skipped],
+        ["File was loaded before." if skip else None for skip in skipped],
+        nothing,
+        nothing,
+        nothing,
+    ]
+    arrays = [pa.array(column, kind) for column, (_name, kind, _type) in zip(values, _RESULT_COLUMNS, strict=True)]
+    return StatementResult(
+        table=pa.Table.from_arrays(arrays, names=[name for name, _kind, _type in _RESULT_COLUMNS]),
+        types=[kind for _name, _arrow, kind in _RESULT_COLUMNS],
+        statement_type_id=COPY_STATEMENT_TYPE,
+        affected_rows=sum(rows),
+        query_id=str(uuid.uuid4()),
+    )
+
+
+def _no_files() -> StatementResult:
+    return StatementResult(
+        table=pa.table({"status": pa.array(["Copy executed with 0 files processed."], pa.string())}),
+        types=["VARCHAR"],
+        statement_type_id=COPY_STATEMENT_TYPE,
+        affected_rows=0,
+        query_id=str(uuid.uuid4()),
+    )
+
+
+def _without_globs(path: str) -> str:
+    return _GLOB_CHARACTERS.sub(r"[\1]", path)
+
+
+def _q(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _unsupported(what: str) -> ProgrammingError:
+    return ProgrammingError(
+        msg=f"The local warehouse does not know {what}. See the table of known differences in "
+        "warehouse/local/README.md.",
+        errno=2,
+        sqlstate="0A000",
+    )
