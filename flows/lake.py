@@ -289,6 +289,8 @@ class S3Lake:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     block: str = ""
+    page_keys: int = 1000
+    """Keys asked for at a time when listing; 1,000 is S3's most."""
     url: str = field(init=False)
     _client: Any = field(default=None, init=False, repr=False)
     _connecting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -315,10 +317,13 @@ class S3Lake:
         return S3Bucket(bucket_name=self.bucket, bucket_folder=self.prefix, credentials=credentials)
 
     def list(self, prefix: str = "") -> Iterator[LakeObject]:
-        """See `Lake.list`. S3 answers 1,000 keys a page, in order."""
+        """See `Lake.list`. S3 answers in order of keys."""
         paginator = self._s3().get_paginator("list_objects_v2")
         cut = len(self.prefix) + 1 if self.prefix else 0
-        for page in paginator.paginate(Bucket=self.bucket, Prefix=self._full(prefix)):
+        pages = paginator.paginate(
+            Bucket=self.bucket, Prefix=self._full(prefix), PaginationConfig={"PageSize": self.page_keys}
+        )
+        for page in pages:
             for found in page.get("Contents", []):
                 if found["Key"].endswith("/"):
                     continue  # what consoles write to show an empty folder
