@@ -355,7 +355,10 @@ class AccountStatements:
 
 def strip_comments(sql: str) -> str:
     """The statement without leading and trailing comments and space."""
-    return re.sub(r"^(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)+", "", sql, flags=re.DOTALL).strip().rstrip(";").strip()
+    sql = re.sub(r"^(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)+", "", sql, flags=re.DOTALL)
+    # Only a block that holds no quote or further comment is surely outside a string; dbt's query comment is cut first.
+    sql = re.sub(r"(?:\s*/\*(?:(?!\*/|/\*|').)*\*/)+\s*;?\s*\Z", "", sql, flags=re.DOTALL)
+    return sql.strip().rstrip(";").strip()
 
 
 def split_name(name: str) -> list[str]:
