@@ -356,9 +356,19 @@ def dag_from_flow(
             else:
                 operator = PrefectTaskOperator(binding=binding, **arguments)
             operators[planned.key] = operator
-            for edge in planned.upstream:
-                operator.set_upstream(operators[edge.task])
+            _set_edges(operator, planned, operators)
     return dag
+
+
+def _set_edges(operator: Any, planned: PlannedTask, operators: Mapping[str, Any]) -> None:
+    """The plan's edges, and no others: Airflow adds one for each result that is mapped over, needed or not."""
+    wanted = {operators[edge.task].task_id for edge in planned.upstream}
+    for other in operators.values():
+        if other.task_id in operator.upstream_task_ids - wanted:
+            operator.upstream_task_ids.discard(other.task_id)
+            other.downstream_task_ids.discard(operator.task_id)
+    for edge in planned.upstream:
+        operator.set_upstream(operators[edge.task])
 
 
 def _operator_arguments(

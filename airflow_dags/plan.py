@@ -1043,7 +1043,8 @@ def _task_options(task: Task[..., Any]) -> dict[str, str]:
         "on_rollback": task.on_rollback_hooks,
         "on_commit": task.on_commit_hooks,
         "asset_deps": task.asset_deps,
-        "persist_result": task.persist_result,
+        # What the user asked for: a cache policy asks for persistence by itself.
+        "persist_result": task._user_persist_result,
         "task_run_name": task.task_run_name if callable(task.task_run_name) else None,
     }
     if task.ismethod or task.isclassmethod:
