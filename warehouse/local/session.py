@@ -61,6 +61,7 @@ _CREATE_NAMESPACE = re.compile(
     r"(?P<absent>if\s+not\s+exists\s+)?(?P<name>(?:\"[^\"]+\"|[\w$]+)(?:\.(?:\"[^\"]+\"|[\w$]+))?)",
     re.IGNORECASE,
 )
+_IDENTIFIER_CALL = re.compile(r"\bidentifier\(\s*'(?P<name>[^']+)'\s*\)", re.IGNORECASE)
 _TRANSACTION_STATEMENTS = re.compile(
     r"(?P<begin>begin(\s+(work|transaction))?(\s+name\s+\S+)?|start\s+transaction(\s+name\s+\S+)?)"
     r"|(?P<commit>commit(\s+work)?)|(?P<rollback>rollback(\s+work)?)",
@@ -304,7 +305,7 @@ class LocalCursor(FakeSnowflakeCursor):
         sql = strip_comments(dialect.inline_variables(sql, self.session.variables._variables))
         if transaction := _TRANSACTION_STATEMENTS.fullmatch(sql):
             return self._transaction_statement(transaction)
-        if created := _CREATE_NAMESPACE.match(sql):
+        if created := _CREATE_NAMESPACE.match(_IDENTIFIER_CALL.sub(r"\g<name>", sql)):
             return self._create_namespace(created)
         answer = AccountStatements(self.session).answer(sql)
         if isinstance(answer, str):
@@ -312,6 +313,12 @@ class LocalCursor(FakeSnowflakeCursor):
         if answer is not None:
             return rows_result(*answer)
         expression = dialect.upper_case_identifiers(dialect.parse_statement(sql))
+        if isinstance(expression, (exp.Transaction, exp.Commit, exp.Rollback)):
+            raise ProgrammingError(
+                msg=f"SQL compilation error:\nThis form of {expression.key.upper()} is not known. Statement: {sql[:200]}",
+                errno=1003,
+                sqlstate="42000",
+            )
         if isinstance(expression, exp.Show) and (shown := self._show(expression)) is not None:
             return shown
         if isinstance(expression, exp.Describe) and isinstance(expression.this, exp.Table):
