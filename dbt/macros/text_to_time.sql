@@ -21,9 +21,11 @@
 
 {#- What a clock in a timezone shows, as UTC. Two readings need a rule, and the engines' own differ, so both are settled
     here: a reading that occurs twice (clocks go back) is the earlier instant; one that never occurs (clocks go forward)
-    is read with the offset before the change, so 01:30 becomes 02:30 summer time. -#}
+    is read with the offset before the change, so 01:30 becomes 02:30 summer time. Clocks are changed at night
+    everywhere, so the check is spared for the hours of the day. -#}
 {% macro local_to_utc(reading, timezone) -%}
     case
+        when hour({{ reading }}) between 5 and 21 then convert_timezone({{ timezone }}, 'UTC', {{ reading }})
         when
             convert_timezone('UTC', {{ timezone }}, dateadd('hour', -1, convert_timezone({{ timezone }}, 'UTC', {{ reading }})))
             = {{ reading }}

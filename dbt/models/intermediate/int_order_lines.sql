@@ -1,11 +1,7 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='replace_touched',
-        unique_key=['source_system', 'order_key'],
-        tmp_relation_type='table',
-        on_schema_change='fail',
-        full_refresh=false,
+        materialized='replace_touched',
+        meta={'keys': ['source_system', 'order_key'], 'is_working': true},
     )
 }}
 
@@ -102,7 +98,7 @@ arrived as (
             and equal_null(staged.product_id, merchandise.product_id)
 ),
 
-{% if is_incremental() -%}
+{% if has_rows_to_keep() -%}
 touched as (
     select
         source_system,
@@ -140,7 +136,7 @@ known as (
 
 lines as (
     select {{ staged_columns | join(', ') }} from arrived
-    {% if is_incremental() -%}
+    {% if has_rows_to_keep() -%}
     union all
     select {{ staged_columns | join(', ') }} from known
     {%- endif %}

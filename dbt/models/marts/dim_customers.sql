@@ -1,12 +1,7 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='replace_touched',
-        unique_key=['source_system', 'customer_id'],
-        meta={'touched': 'int_touched_customers'},
-        tmp_relation_type='view',
-        on_schema_change='fail',
-        full_refresh=false,
+        materialized='replace_touched',
+        meta={'keys': ['source_system', 'customer_id'], 'touched': 'int_touched_customers'},
     )
 }}
 
@@ -88,9 +83,7 @@ members as (
         false,
         {{ beginning_of_time() }},
         null
-    {% if is_incremental() -%}
     where not exists (select 1 from {{ this }} as existing where existing.customer_key = {{ unknown_key() }})
-    {%- endif %}
 )
 
 select

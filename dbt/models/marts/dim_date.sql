@@ -1,12 +1,7 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='replace_touched',
-        unique_key=['date_key'],
+        materialized='replace_touched',
         meta={'replaces_all': true},
-        tmp_relation_type='view',
-        on_schema_change='fail',
-        full_refresh=false,
     )
 }}
 

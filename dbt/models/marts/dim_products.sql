@@ -1,12 +1,7 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='replace_touched',
-        unique_key=['source_system', 'product_id'],
-        meta={'touched': 'int_touched_products'},
-        tmp_relation_type='view',
-        on_schema_change='fail',
-        full_refresh=false,
+        materialized='replace_touched',
+        meta={'keys': ['source_system', 'product_id'], 'touched': 'int_touched_products'},
     )
 }}
 
@@ -127,9 +122,7 @@ keyed as (
         {{ beginning_of_time() }},
         null,
         false
-    {% if is_incremental() -%}
     where not exists (select 1 from {{ this }} as existing where existing.product_key = {{ unknown_key() }})
-    {%- endif %}
 )
 
 select

@@ -1,12 +1,7 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='replace_touched',
-        unique_key=['source_system', 'order_id'],
-        meta={'touched': 'int_touched_orders', 'finishes_files': true},
-        tmp_relation_type='view',
-        on_schema_change='fail',
-        full_refresh=false,
+        materialized='replace_touched',
+        meta={'keys': ['source_system', 'order_id'], 'touched': 'int_touched_orders', 'finishes_files': true},
     )
 }}
 
