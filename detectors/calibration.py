@@ -23,7 +23,6 @@ _KNOTS = 64
 # Log odds in natural units to powers of ten: under a right model P(log odds > t) ≤ exp(−t) (Markov's inequality).
 _DEFAULT_SLOPE = 1.0 / np.log(10.0)
 _LEAST_SLOPE = 0.15
-_MOST_SLOPE = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,12 @@ class TailCalibration:
         return cls(np.array([0.0]), np.array([0.0]), _DEFAULT_SLOPE, 0.0)
 
     @classmethod
-    def learn(cls, held_out: FloatArray, fault: FloatArray | None) -> TailCalibration:
-        """held_out: strangeness of every held-out line (−inf: nothing to say); fault: of made-up faults, if any."""
+    def learn(cls, held_out: FloatArray, fault: FloatArray | None, most_contamination: float = 1.0) -> TailCalibration:
+        """held_out: strangeness of every held-out line (−inf: nothing to say); fault: of made-up faults, if any.
+
+        most_contamination: share of faults that is taken away at most; what else looks like a fault is taken for a
+        clean line of a heavy tail.
+        """
         lines = len(held_out)
         observed = np.sort(held_out[np.isfinite(held_out)])[::-1]
         if lines < LEAST_HELD_OUT or len(observed) < 2 * _LEAST_COUNT:
@@ -58,7 +61,7 @@ class TailCalibration:
             hidden = 1.0 - np.searchsorted(sorted_fault, thresholds, side="left") / len(fault)
             usable = (counts >= _LEAST_COUNT) & (hidden > 0.02)
             if usable.any():
-                contamination = float(np.min(exceeding[usable] / hidden[usable]))
+                contamination = min(float(np.min(exceeding[usable] / hidden[usable])), most_contamination)
         clean = (exceeding - contamination * hidden) / (1.0 - contamination)
         # One line's worth and the counting error of what was taken away: below that nothing is measured.
         floor = np.sqrt(np.maximum(contamination * hidden * lines, 0.0) + 1.0) * 2.0 / lines
@@ -81,7 +84,7 @@ class TailCalibration:
         # Slope beyond the last knot: of the last factor of five of what was measured.
         reach = tail >= tail[-1] - 0.7
         rise = float(np.polyfit(strange[reach], tail[reach], 1)[0]) if reach.sum() > 2 else 0.0
-        slope = float(np.clip(rise, _LEAST_SLOPE, _MOST_SLOPE))
+        slope = float(np.clip(rise, _LEAST_SLOPE, _DEFAULT_SLOPE))
         return cls(strange, tail, slope, contamination)
 
     def score(self, strangeness: FloatArray) -> FloatArray:

@@ -38,6 +38,8 @@ class LineDetector(ABC):
     # Share of the budget of false findings; rules have none, what they name is wrong by definition.
     budget_share: ClassVar[float]
     needs_alibi: ClassVar[bool] = False
+    # Share of history's lines that may be faults of this layer's kind; what lies beyond is a tail of right lines.
+    most_contamination: ClassVar[float] = 0.0
     # Its findings name the common cause of several lines, so they come before another layer's view of one of them.
     names_cause: ClassVar[bool] = False
 

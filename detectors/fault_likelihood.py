@@ -23,6 +23,7 @@ _STEPS = 60
 _TRIMMED_SHARE = 0.003
 _TRIM_ROUNDS = 2
 _LEAST_LINES = 30
+_MOST_LINES = 40_000
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ class FaultLikelihood:
         """
         if len(clean) < _LEAST_LINES or len(fault) < _LEAST_LINES or population < least_population:
             return start
+        all_clean = len(clean)
+        clean, fault = _thinned(clean), _thinned(fault)
         scale = np.vstack([clean, fault]).std(axis=0)
         scale[scale < 1e-9] = 1.0
         lower = np.where(growing, least * scale, -np.inf)
         kept = np.ones(len(clean), dtype=bool)
         # Never trim more than a tenth: in a small history every unusual line would go.
-        trimmed = min(int(_TRIMMED_SHARE * population), len(clean) // 10)
+        trimmed = min(int(_TRIMMED_SHARE * population * len(clean) / all_clean), len(clean) // 10)
         weights = np.zeros(clean.shape[1] + 1)
         for _ in range(_TRIM_ROUNDS + 1):
             weights = _fit(np.vstack([clean[kept], fault]) / scale, int(kept.sum()), len(fault), lower)
@@ -73,6 +76,11 @@ class FaultLikelihood:
         for column, weight in enumerate(self.weights.tolist()):
             odds += features[:, column] * weight
         return odds
+
+
+def _thinned(features: FloatArray) -> FloatArray:
+    """Evenly spaced rows, as many as a few dozen weights need."""
+    return features[:: max(1, len(features) // _MOST_LINES)]
 
 
 def _fit(features: FloatArray, clean: int, fault: int, lower: FloatArray) -> FloatArray:

@@ -21,21 +21,24 @@ _PRICE_FEATURES: tuple[tuple[str, bool, float, float], ...] = (
     ("common factor up to 0.5", True, 0.0, 1.0),
     ("off their levels", True, 0.0, 1.0),  # share of lines
     ("off by the factor", True, 0.0, 4.0),  # share of lines off their levels that the factor brings back to one
+    ("off their levels, by lines", True, 0.0, 0.5),  # … times the log of the number of lines
+    ("off by the factor, by lines", True, 0.0, 0.5),
     ("mean point surprise", True, 0.0, 0.0),
-    ("lines", False, 0.0, 0.5),  # log, up to 50
+    ("lines", False, 0.0, 0.5),  # log, up to 1,000
     ("guest", False, 0.0, 0.0),
 )
 _QUANTITY_FEATURES: tuple[tuple[str, bool, float, float], ...] = (
     ("common factor", True, 0.3, 0.5),  # median log ratio to the product's median, if above
     ("common factor by lines", True, 0.0, 0.5),
     ("above product's upper", True, 0.0, 3.0),  # share of lines
+    ("above product's upper, by lines", True, 0.0, 0.5),
     ("above customer's median", True, 0.0, 0.3),
     ("lines", False, 0.0, 0.0),
     ("guest", False, 0.0, 0.0),
 )
 _START_BIAS = -7.0
 _LEAST_LINES = 3
-_MOST_LINES = 50.0
+_MOST_LINES = 1_000.0
 # Below this share of lines off their levels nothing is wrong with the group as a whole.
 _LEAST_OFF = 0.4
 # A factor nearer to 1 than this (about 5 %) is no factor.
@@ -65,7 +68,8 @@ class OrderConsistency(LineDetector):
     """Speaks of lines in orders (and, if the batch has a `source_file` column, in files) of three and more lines."""
 
     name: ClassVar[str] = "order_consistency"
-    budget_share: ClassVar[float] = 0.05
+    budget_share: ClassVar[float] = 0.1
+    most_contamination: ClassVar[float] = 0.0005
     names_cause: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -113,6 +117,8 @@ class OrderConsistency(LineDetector):
                 np.minimum(distance, 0.5) * off_share,
                 off_share,
                 share(brought_back),
+                off_share * many,
+                share(brought_back) * many,
                 mean_surprise * off_share,
                 many,
                 guest,
@@ -133,6 +139,7 @@ class OrderConsistency(LineDetector):
                 quantity_factor,
                 quantity_factor * many,
                 share(log_size > upper),
+                share(log_size > upper) * many,
                 np.maximum(np.nan_to_num(above_customer.median), 0.0),
                 many,
                 guest,

@@ -47,6 +47,8 @@ _KIND = "order_anomaly_model"
 _VERSION = 1
 # Last share of the history's days that calibrates what the first share taught.
 _HELD_OUT_SHARE = 0.35
+# More lines than this tell the calibration nothing new and cost memory.
+_MOST_HELD_OUT = 250_000
 # Share of the budget handed out: history a month old is a little less like today than held-out history was like it.
 _BUDGET_USE = 0.45
 
@@ -103,7 +105,8 @@ class OrderAnomalyModel:
         self._calibrations = {name: TailCalibration.default() for name in self._detectors}
 
         days = np.sort(lines.day)
-        cut = days[int((1.0 - _HELD_OUT_SHARE) * len(days))] if len(days) else 0
+        first_held_out = max(int((1.0 - _HELD_OUT_SHARE) * len(days)), len(days) - _MOST_HELD_OUT)
+        cut = days[first_held_out] if len(days) else 0
         earlier = lines.day < cut
         if len(lines) - int(earlier.sum()) >= LEAST_HELD_OUT and earlier.sum() >= LEAST_HELD_OUT:
             past = OrderHistory.learn(lines.take(earlier), vocabularies, known_price_levels)
@@ -121,7 +124,7 @@ class OrderAnomalyModel:
                     continue
                 if detector.budget_share > 0:
                     strangeness = detector.strangeness(past, held_out)
-                    self._calibrations[name] = TailCalibration.learn(strangeness, fault)
+                    self._calibrations[name] = TailCalibration.learn(strangeness, fault, detector.most_contamination)
                     logger.debug("layer %s: %s", name, self._calibrations[name])
             del past, held_out
         else:

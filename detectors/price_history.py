@@ -54,6 +54,7 @@ class PriceHistory(LineDetector):
 
     name: ClassVar[str] = "price_history"
     budget_share: ClassVar[float] = 0.5
+    most_contamination: ClassVar[float] = 0.004
 
     def __init__(self) -> None:
         self._likelihood = FaultLikelihood(_START, _START_BIAS)
@@ -145,6 +146,7 @@ class PriceHistory(LineDetector):
 
     def explain(self, history: OrderHistory, lines: OrderLines, rows: IntArray) -> list[Verdict]:
         match = history.match(lines)
+        looks_swapped = swapped_lines(history, lines, rows)
         texts = LineTexts(lines, rows)
         verdicts = []
         for place, row in enumerate(rows.tolist()):
@@ -154,13 +156,7 @@ class PriceHistory(LineDetector):
             high = price > usual if match.ratio[row] == 0 else match.ratio[row] > 0
             money = abs(price - usual) * quantity
             one = np.array([series])
-            swapped = (
-                abs(price - round(price)) < 1e-9
-                and price >= 1
-                and abs(price - quantity) > 0.5
-                and bool(quantity_is_level(history, one, np.array([quantity]))[0])
-                and abs(match.ratio[row]) > 0.5
-            )
+            swapped = bool(looks_swapped[place])
             factor = price / usual if price >= usual else usual / price
             if series >= 0:
                 basis = (
@@ -180,7 +176,7 @@ class PriceHistory(LineDetector):
             )
             if swapped:
                 kind = "price_quantity_swapped"
-                advice = f"Quantity {number_text(quantity)} is near its price: check whether the two are swapped."
+                advice = swapped_advice(quantity)
             else:
                 kind = "price_high" if high else "price_low"
                 if ten is not None:
@@ -204,6 +200,20 @@ def quantity_is_level(history: OrderHistory, series: IntArray, quantity: FloatAr
     """Whether the quantity is a price level of the product, exactly or (from 2 on) rounded to a whole number."""
     exact = history.prices.is_level(series, quantity, 0.00005)
     return np.asarray(exact | ((quantity >= 2) & history.prices.is_level(series, quantity, 0.5)))
+
+
+def swapped_lines(history: OrderHistory, lines: OrderLines, rows: IntArray) -> BoolArray:
+    """Whether price and quantity of each row look swapped: a whole price far off its levels, a quantity that is one."""
+    match = history.match(lines)
+    price, quantity = lines.price[rows], np.abs(lines.quantity[rows])
+    whole = (np.abs(price - np.rint(price)) < 1e-9) & (price >= 1) & (np.abs(price - quantity) > 0.5)
+    far = np.abs(match.ratio[rows]) > 0.5
+    return np.asarray(whole & far & quantity_is_level(history, match.series[rows], quantity))
+
+
+def swapped_advice(quantity: float) -> str:
+    """What to check when `swapped_lines` says so."""
+    return f"Quantity {number_text(quantity)} is near its price: check whether the two are swapped."
 
 
 class EarlierDays:

@@ -10,6 +10,7 @@ from detectors.detector import LineDetector, LineTexts, Verdict, money_text, num
 from detectors.fault_likelihood import FaultLikelihood
 from detectors.order_history import OrderHistory
 from detectors.order_lines import FloatArray, IntArray, OrderLines
+from detectors.price_history import swapped_advice, swapped_lines
 from detectors.quantity_reference import quantity_units
 from detectors.registry import register
 
@@ -60,7 +61,8 @@ class QuantityHistory(LineDetector):
     """Speaks of lines with a quantity well above the product's or the order's middle; sign is the rules' business."""
 
     name: ClassVar[str] = "quantity_history"
-    budget_share: ClassVar[float] = 0.4
+    budget_share: ClassVar[float] = 0.35
+    most_contamination: ClassVar[float] = 0.001
 
     def __init__(self) -> None:
         self._likelihood = FaultLikelihood(_START, _START_BIAS)
@@ -144,6 +146,7 @@ class QuantityHistory(LineDetector):
         _, product_median, product_upper = known.product.at(lines.product[rows])
         customer_lines, customer_median, _ = known.customer.at(lines.customer[rows])
         match = history.match(lines)
+        looks_swapped = swapped_lines(history, lines, rows)
         texts = LineTexts(lines, rows)
         verdicts = []
         for place, row in enumerate(rows.tolist()):
@@ -160,6 +163,16 @@ class QuantityHistory(LineDetector):
             )
             if customer_lines[place] >= _CUSTOMER_LINES:
                 basis += f", and this customer usually takes {number_text(float(np.exp(customer_median[place])))}"
+            if looks_swapped[place]:
+                price = float(lines.price[row])
+                reason = (
+                    f"{texts.name(place)} has quantity {number_text(quantity)} at {money_text(price)}; it usually "
+                    f"costs {money_text(usual)}. {swapped_advice(abs(quantity))}"
+                )
+                money = abs(price - usual) * min(price, abs(quantity))
+                direction = "high" if price > usual else "low"
+                verdicts.append(Verdict(row, "price_quantity_swapped", price, usual, direction, money, reason))
+                continue
             money = abs(abs(quantity) - expected) * usual
             reason = (
                 f"{what} has quantity {number_text(quantity)}, worth {money_text(abs(quantity) * usual)} at the usual "
