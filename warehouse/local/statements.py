@@ -84,6 +84,9 @@ _COLUMN_COMMENTS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_LEADING_COMMENTS = re.compile(r"^(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)+", re.DOTALL)
+_TRAILING_COMMENT = re.compile(r"(?:/\*(?:(?!\*/|/\*).)*\*/|(?:^|\n)\s*--[^\n']*)\s*$", re.DOTALL)
+
 PARAMETER_DEFAULTS = {
     "AUTOCOMMIT": "true",
     "QUERY_TAG": "",
@@ -354,11 +357,13 @@ class AccountStatements:
 
 
 def strip_comments(sql: str) -> str:
-    """The statement without leading and trailing comments and space."""
-    sql = re.sub(r"^(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)+", "", sql, flags=re.DOTALL)
-    # Only a block that holds no quote or further comment is surely outside a string; dbt's query comment is cut first.
-    sql = re.sub(r"(?:\s*/\*(?:(?!\*/|/\*|').)*\*/)+\s*;?\s*\Z", "", sql, flags=re.DOTALL)
-    return sql.strip().rstrip(";").strip()
+    """The statement without comments and space before and after it (dbt appends a comment to each statement)."""
+    text = _LEADING_COMMENTS.sub("", sql)
+    while True:
+        shorter = _TRAILING_COMMENT.sub("", text).rstrip().rstrip(";").rstrip()
+        if shorter == text:
+            return text
+        text = shorter
 
 
 def split_name(name: str) -> list[str]:
