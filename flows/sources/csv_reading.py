@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.sources import csv_records
-from flows.sources.blocks import Block, FileRefusedError, match_columns
+from flows.sources.blocks import Block, FileRefusedError, RefusedRecord, match_columns
 from flows.sources.csv_records import Dialect, Scan, Verdict
-from flows.sources.line_reading import LineReader, without_records
+from flows.sources.line_reading import LineReader
 from flows.sources.mapping import EntityMapping
 
 if TYPE_CHECKING:
@@ -106,67 +107,120 @@ class CsvReader(LineReader):
 
     def _block(self, data: bytes, scan: Scan, dialect: Dialect) -> Block:
         self._mark_unusable_bytes(data, scan)
+        good = np.flatnonzero(scan.verdicts == Verdict.GOOD)
+        parts = self._parse_all(data, scan, good, dialect)
+        if len(parts) != 1:
+            good = np.flatnonzero(scan.verdicts == Verdict.GOOD)
+        return Block(
+            columns=_joined(parts),
+            source_rows=(self.records + 1 + good).astype(np.int64),
+            refused=self._refusals(data, scan, dialect),
+        )
+
+    def _refusals(self, data: bytes, scan: Scan, dialect: Dialect) -> list[RefusedRecord]:
         bad = np.flatnonzero(scan.verdicts)
         refused = []
-        for record in bad.tolist():
-            verdict = Verdict(scan.verdicts[record])
+        for record, code, found in zip(
+            bad.tolist(), scan.verdicts[bad].tolist(), scan.found_fields[bad].tolist(), strict=True
+        ):
             raw = data[int(scan.starts[record]) : int(scan.ends[record])]
-            reason = self._reason(verdict, raw, int(scan.found_fields[record]), dialect)
-            refused.append(self._refused(data, scan, record, verdict.name.lower(), reason))
-        first = self.records + 1
-        rows = np.arange(first, first + len(scan.starts), dtype=np.int64)
-        if len(bad):
-            rows = np.delete(rows, bad)
-        content = without_records(data, scan, bad)
-        return Block(columns=self._parse(content, dialect, len(rows)), source_rows=rows, refused=refused)
+            reason = self._reason(code, raw, found, dialect)
+            refused.append(self._refused(data, scan, record, _REASON_CODES[code], reason))
+        return refused
 
-    def _reason(self, verdict: Verdict, raw: bytes, found: int, dialect: Dialect) -> str:
-        if verdict is Verdict.WRONG_FIELD_COUNT:
+    def _parse_all(
+        self, data: bytes, scan: Scan, records: NDArray[np.int64], dialect: Dialect
+    ) -> list[dict[str, pa.Array]]:
+        """The columns of these records, in one part; in several if the parser will not have one of them.
+
+        That one is then found by halving, and refused: what we take for a record and what the parser does should
+        never differ, but if they do, a file is not lost over it.
+        """
+        if not len(records):
+            return [{}]
+        columns = self._parse(_content_of(data, scan, records), dialect, len(records))
+        if columns is not None:
+            return [columns]
+        if len(records) == 1:
+            scan.verdicts[records] = Verdict.UNREADABLE
+            return []
+        half = len(records) // 2
+        return [
+            *self._parse_all(data, scan, records[:half], dialect),
+            *self._parse_all(data, scan, records[half:], dialect),
+        ]
+
+    def _reason(self, verdict: int, raw: bytes, found: int, dialect: Dialect) -> str:
+        if verdict == Verdict.WRONG_FIELD_COUNT:
             return f"found {found} fields, expected {dialect.fields}"
-        if verdict is Verdict.UNCLOSED_QUOTE:
+        if verdict == Verdict.UNCLOSED_QUOTE:
             if not dialect.quoted_newlines:
                 return "a quote is still open where the line ends, and the mapping says values hold no line ends"
             return f"a quote that opens on this line does not close so that a record of {dialect.fields} fields results"
-        if verdict is Verdict.MALFORMED_QUOTE:
+        if verdict == Verdict.MALFORMED_QUOTE:
             return "text follows a closing quote; a quote inside a quoted value must be doubled"
-        if verdict is Verdict.BARE_LINE_END:
+        if verdict == Verdict.BARE_LINE_END:
             other = "carriage return" if dialect.line_end == csv_records.LINE_FEED else "line feed"
             return f"a {other} stands in the middle of the line, outside of quotes"
+        if verdict == Verdict.UNREADABLE:
+            return "the record cannot be parsed"
         return self._unusable_bytes_reason(verdict, raw)
 
-    def _parse(self, content: bytes | memoryview, dialect: Dialect, rows: int) -> dict[str, pa.Array]:
+    def _parse(self, content: bytes | memoryview, dialect: Dialect, rows: int) -> dict[str, pa.Array] | None:
+        """Columns of so many records; None if the parser disagrees about them."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
-        if rows == 0:
-            return {column: pa.array([], pa.string()) for column in self._positions}
         if self._encoding != "utf-8":
             content = codecs.decode(content, self._encoding).encode()
         names = [str(position) for position in range(dialect.fields)]
         wanted = sorted(set(self._positions.values()))
-        table = arrow_csv.read_csv(
-            pa.BufferReader(pa.py_buffer(content)),
-            read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=self._mapping.delimiter,
-                quote_char=self._mapping.quote if self._mapping.quote is not None else False,
-                double_quote=True,
-                newlines_in_values=True,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                check_utf8=False,
-                column_types={names[position]: pa.string() for position in wanted},
-                include_columns=[names[position] for position in wanted],
-                null_values=["", *self._mapping.null_values],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-            ),
-        )
-        if table.num_rows != rows:
-            raise FileRefusedError(
-                "unreadable",
-                f"{rows} records were found from line {self._lines + 1} on, but the parser made {table.num_rows}; "
-                "the mapping's delimiter or quote is probably wrong",
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(pa.py_buffer(content)),
+                read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(content) + 1, column_names=names),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=self._mapping.delimiter,
+                    quote_char=self._mapping.quote if self._mapping.quote is not None else False,
+                    double_quote=True,
+                    newlines_in_values=True,
+                ),
+                convert_options=arrow_csv.ConvertOptions(
+                    check_utf8=False,
+                    column_types={names[position]: pa.string() for position in wanted},
+                    include_columns=[names[position] for position in wanted],
+                    null_values=["", *self._mapping.null_values],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
             )
+        except pa.ArrowInvalid:
+            return None
+        if table.num_rows != rows:
+            return None
         columns = {position: table.column(names[position]).combine_chunks() for position in wanted}
         return {column: columns[position] for column, position in self._positions.items()}
+
+
+_REASON_CODES = {int(verdict): verdict.name.lower() for verdict in Verdict}
+
+
+def _content_of(data: bytes, scan: Scan, records: NDArray[np.int64]) -> bytes | memoryview:
+    """These records and the blank lines between them, which the parser skips."""
+    first, last = int(records[0]), int(records[-1])
+    view = memoryview(data)
+    if last - first + 1 == len(records):
+        return view[int(scan.starts[first]) : int(scan.nexts[last])]
+    breaks = np.flatnonzero(np.diff(records) > 1)
+    starts = scan.starts[np.concatenate((records[:1], records[breaks + 1]))].tolist()
+    ends = scan.nexts[np.concatenate((records[breaks], records[-1:]))].tolist()
+    return b"".join(view[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _joined(parts: list[dict[str, pa.Array]]) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0]
+    filled = [part for part in parts if part]
+    return {column: pa.concat_arrays([part[column] for part in filled]) for column in (filled[0] if filled else {})}

@@ -9,9 +9,11 @@ is broken and is refused alone, so that an unclosed quote never swallows the goo
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ MAX_SPAN_BYTES = 1024 * 1024
 SWALLOW_CHECK_FIELDS = 6
 """From this many fields on, a quoted value in which whole records seem to lie is taken for two broken lines. With fewer
 fields, text that looks like a record by chance is too common."""
+
+MANY_HARD_LINES = 256
+"""From so many lines on that must be walked one by one, what is known of lines is copied to lists first."""
 
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 
@@ -36,6 +41,7 @@ class Verdict(IntEnum):
     BARE_LINE_END = 4
     NUL_BYTE = 5
     UNDECODABLE = 6
+    UNREADABLE = 7
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,6 @@ class _Lines:
     starts: NDArray[np.int64]
     content_ends: NDArray[np.int64]
     ends: NDArray[np.int64]
-    delimiters: NDArray[np.int64]
-    """Of any kind."""
     delimiters_outside: NDArray[np.int64]
     """Outside of quotes, if the line is entered outside of quotes."""
     delimiters_inside: NDArray[np.int64]
@@ -100,6 +104,8 @@ class _Lines:
     irregular_inside: NDArray[np.bool_]
     with_quotes: NDArray[np.int64]
     """Ordinals of the lines that hold a quote."""
+    bare: NDArray[np.bool_] | None
+    """Which lines hold the other line-end byte in their middle; None if none does."""
 
 
 def scan(data: bytes, dialect: Dialect, *, final: bool) -> Scan:
@@ -111,7 +117,7 @@ def scan(data: bytes, dialect: Dialect, *, final: bool) -> Scan:
         final: whether nothing follows; otherwise a record that is still open at the end is left for the next block.
     """
     buffer = np.frombuffer(data, dtype=np.uint8)
-    lines, bare_line_ends = _classify(data, buffer, dialect)
+    lines = _classify(data, buffer, dialect)
     count = len(lines.starts)
     blank = lines.content_ends == lines.starts
     found = lines.delimiters_outside + 1
@@ -121,13 +127,16 @@ def scan(data: bytes, dialect: Dialect, *, final: bool) -> Scan:
     decided = count
 
     hard = lines.odd_outside | lines.irregular_outside
-    if bare_line_ends is not None:
+    if lines.bare is not None:
         # Outside of quotes it would end the record for every reader of CSV, in the middle of a line for us.
-        verdicts[bare_line_ends & ~hard] = Verdict.BARE_LINE_END
+        verdicts[lines.bare & ~hard] = Verdict.BARE_LINE_END
     if hard.any():
-        resolver = _Resolver(data, lines, dialect, alone=(verdicts == Verdict.GOOD) & ~hard & ~blank, final=final)
+        hard_lines = np.flatnonzero(hard).tolist()
+        alone = (verdicts == Verdict.GOOD) & ~hard & ~blank
+        many = len(hard_lines) > MANY_HARD_LINES
+        resolver = _Resolver(data, lines, dialect, alone=alone, many=many, final=final)
         done = -1
-        for line in np.flatnonzero(hard).tolist():
+        for line in hard_lines:
             if line <= done:
                 continue
             resolution = resolver.resolve(line)
@@ -153,7 +162,7 @@ def scan(data: bytes, dialect: Dialect, *, final: bool) -> Scan:
     )
 
 
-def _classify(data: bytes, buffer: NDArray[np.uint8], dialect: Dialect) -> tuple[_Lines, NDArray[np.bool_] | None]:
+def _classify(data: bytes, buffer: NDArray[np.uint8], dialect: Dialect) -> _Lines:
     delimiter = dialect.delimiter[0]
     quote = dialect.quote[0] if dialect.quote is not None and dialect.quote in data else None
     structural = (buffer == dialect.line_end) | (buffer == delimiter)
@@ -173,20 +182,19 @@ def _classify(data: bytes, buffer: NDArray[np.uint8], dialect: Dialect) -> tuple
     nothing = np.zeros(count, dtype=bool)
     if quote is None:
         delimiters = np.diff(end_index, prepend=-1) - 1
-        alone = _Lines(
-            starts,
-            content_ends,
-            ends,
-            delimiters,
-            delimiters,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            end_index[:0],
+        return _Lines(
+            starts=starts,
+            content_ends=content_ends,
+            ends=ends,
+            delimiters_outside=delimiters,
+            delimiters_inside=delimiters,
+            odd_outside=nothing,
+            odd_inside=nothing,
+            irregular_outside=nothing,
+            irregular_inside=nothing,
+            with_quotes=end_index[:0],
+            bare=bare,
         )
-        return alone, bare
 
     is_quote = kinds == quote
     line_of = np.cumsum(is_end) - is_end
@@ -220,11 +228,10 @@ def _classify(data: bytes, buffer: NDArray[np.uint8], dialect: Dialect) -> tuple
     if bare is not None:
         # Allowed inside of quotes: the slow path looks.
         irregular_outside |= bare & opens_field
-    classified = _Lines(
+    return _Lines(
         starts=starts,
         content_ends=content_ends,
         ends=ends,
-        delimiters=delimiters,
         delimiters_outside=np.where(opens_field, delimiters - delimiters_inside, delimiters),
         delimiters_inside=delimiters_inside,
         odd_outside=odd & opens_field,
@@ -232,8 +239,8 @@ def _classify(data: bytes, buffer: NDArray[np.uint8], dialect: Dialect) -> tuple
         irregular_outside=irregular_outside,
         irregular_inside=irregular_inside,
         with_quotes=np.flatnonzero(at_ends != at_starts),
+        bare=bare,
     )
-    return classified, bare
 
 
 def _trim_line_ends(
@@ -267,62 +274,75 @@ def _per_line(flags: NDArray[np.bool_], end_index: NDArray[np.int64]) -> NDArray
 class _Resolver:
     """Decides on a line that does not stand alone, by bounded look-ahead."""
 
-    def __init__(self, data: bytes, lines: _Lines, dialect: Dialect, *, alone: NDArray[np.bool_], final: bool) -> None:
+    def __init__(
+        self, data: bytes, lines: _Lines, dialect: Dialect, *, alone: NDArray[np.bool_], many: bool, final: bool
+    ) -> None:
         self.data = data
-        self.lines = lines
         self.dialect = dialect
-        self.alone = alone
+        self.patterns = _patterns(dialect)
         self.final = final
+
+        def quick(array: NDArray[Any]) -> Any:  # noqa: ANN401 - a list and an array are indexed alike
+            # Single values are read from a list much faster than from an array, once it is made.
+            return array.tolist() if many else array
+
+        self.starts, self.ends, self.content_ends = quick(lines.starts), quick(lines.ends), quick(lines.content_ends)
+        self.outside, self.inside = quick(lines.delimiters_outside), quick(lines.delimiters_inside)
+        self.odd_inside, self.irregular_inside = quick(lines.odd_inside), quick(lines.irregular_inside)
+        self.irregular_outside, self.with_quotes = quick(lines.irregular_outside), quick(lines.with_quotes)
+        self.good_before = quick(np.concatenate(([0], np.cumsum(alone))))
+        """How many lines before this one are good records by themselves."""
+        self.bare_before = quick(np.concatenate(([0], np.cumsum(lines.bare)))) if lines.bare is not None else None
 
     def resolve(self, line: int) -> tuple[int, Verdict, int] | None:
         """Last line of the record that begins here, its verdict, and its fields; None if more data must tell."""
-        if self.lines.irregular_outside[line]:
+        if self.irregular_outside[line]:
             return self._match(line)
         return self._walk(line)
 
     def _walk(self, line: int) -> tuple[int, Verdict, int] | None:
-        lines, fields = self.lines, self.dialect.fields
-        alone = (line, Verdict.UNCLOSED_QUOTE, 0)
+        fields = self.dialect.fields
+        broken = (line, Verdict.UNCLOSED_QUOTE, 0)
         if not self.dialect.quoted_newlines:
-            return alone
-        start = int(lines.starts[line])
-        found = int(lines.delimiters_outside[line]) + 1
-        later = lines.with_quotes[np.searchsorted(lines.with_quotes, line, side="right") :]
-        for last in map(int, later):
-            if lines.irregular_inside[last] or lines.ends[last] - start > MAX_SPAN_BYTES:
-                return alone
-            found += int(lines.delimiters_inside[last])
-            if lines.odd_inside[last]:
+            return broken
+        start = int(self.starts[line])
+        found = int(self.outside[line]) + 1
+        # Lines without quotes in between are part of the value.
+        for place in range(bisect_right(self.with_quotes, line), len(self.with_quotes)):
+            last = int(self.with_quotes[place])
+            if self.irregular_inside[last] or self.ends[last] - start > MAX_SPAN_BYTES:
+                return broken
+            found += int(self.inside[last])
+            if self.odd_inside[last]:
+                if self.bare_before is not None and self.bare_before[last + 1] > self.bare_before[line]:
+                    return self._match(line)
                 if found == fields:
-                    return alone if self._swallows(line, last) else (last, Verdict.GOOD, found)
+                    return broken if self._swallows(line, last) else (last, Verdict.GOOD, found)
                 # One record with a field too many or too few, unless good records would go down with it.
-                if self.alone[line + 1 : last + 1].any():
-                    return alone
+                if self.good_before[last + 1] > self.good_before[line + 1]:
+                    return broken
                 return last, Verdict.WRONG_FIELD_COUNT, found
-        return self._open_at_end(start, alone)
+        return self._open_at_end(start, broken)
 
     def _match(self, line: int) -> tuple[int, Verdict, int] | None:
-        lines, fields = self.lines, self.dialect.fields
-        start = int(lines.starts[line])
+        start = int(self.starts[line])
         limit = min(len(self.data), start + MAX_SPAN_BYTES)
-        patterns = _patterns(self.dialect)
+        patterns = self.patterns
         matched = patterns.record.match(self.data, start, limit)
-        if matched is None:
-            whole_line = patterns.any_record.fullmatch(self.data, start, int(lines.ends[line]) + 1)
-            if whole_line is not None:
-                return line, Verdict.WRONG_FIELD_COUNT, len(patterns.field_end.findall(whole_line.group()))
-            verdict = Verdict.MALFORMED_QUOTE
-            if patterns.unclosed.match(self.data, start, limit) is not None:
-                verdict = Verdict.UNCLOSED_QUOTE
-                if self.dialect.quoted_newlines:
-                    return self._open_at_end(start, (line, verdict, 0))
-            elif self.dialect.quote is not None and b"\r" in self.data[start : int(lines.content_ends[line])]:
-                verdict = Verdict.BARE_LINE_END
-            return line, verdict, 0
-        last = int(np.searchsorted(lines.ends, matched.end() - 1))
-        if last > line and (not self.dialect.quoted_newlines or self._swallows(line, last)):
-            return line, Verdict.UNCLOSED_QUOTE, 0
-        return last, Verdict.GOOD, fields
+        if matched is not None:
+            last = bisect_left(self.ends, matched.end() - 1)
+            if last > line and (not self.dialect.quoted_newlines or self._swallows(line, last)):
+                return line, Verdict.UNCLOSED_QUOTE, 0
+            return last, Verdict.GOOD, self.dialect.fields
+        whole_line = patterns.any_record.fullmatch(self.data, start, int(self.ends[line]) + 1)
+        if whole_line is not None:
+            return line, Verdict.WRONG_FIELD_COUNT, len(patterns.field_end.findall(whole_line.group()))
+        if patterns.unclosed.match(self.data, start, limit) is not None:
+            broken = (line, Verdict.UNCLOSED_QUOTE, 0)
+            return self._open_at_end(start, broken) if self.dialect.quoted_newlines else broken
+        if self.bare_before is not None and self.bare_before[line + 1] > self.bare_before[line]:
+            return line, Verdict.BARE_LINE_END, 0
+        return line, Verdict.MALFORMED_QUOTE, 0
 
     def _open_at_end(self, start: int, broken: tuple[int, Verdict, int]) -> tuple[int, Verdict, int] | None:
         if self.final or len(self.data) - start > MAX_SPAN_BYTES:
@@ -338,17 +358,15 @@ class _Resolver:
         fields = self.dialect.fields
         if fields < SWALLOW_CHECK_FIELDS or self.dialect.quote is None:
             return False
-        lines, delimiter, quote = self.lines, self.dialect.delimiter, self.dialect.quote
-        if self.alone[line + 1 : last].any():
+        if self.good_before[last] > self.good_before[line + 1]:
             return True
-        opening = self.data.rfind(quote, 0, int(lines.ends[line]))
-        after_opening = self.data.count(delimiter, opening, int(lines.ends[line]))
-        start = int(lines.starts[last])
+        delimiter, quote = self.dialect.delimiter, self.dialect.quote
+        end, start = int(self.ends[line]), int(self.starts[last])
+        after_opening = self.data.count(delimiter, self.data.rfind(quote, 0, end), end)
+        if int(self.outside[line]) + after_opening != fields - 1:
+            return False
         before_closing = self.data.count(delimiter, start, self.data.find(quote, start))
-        return (
-            int(lines.delimiters_outside[line]) + after_opening == fields - 1
-            and int(lines.delimiters_inside[last]) + before_closing == fields - 1
-        )
+        return int(self.inside[last]) + before_closing == fields - 1
 
 
 @dataclass(frozen=True)

@@ -109,16 +109,19 @@ class JsonLinesReader(LineReader):
         """These records as text."""
         import pyarrow as pa
 
-        view = memoryview(data)
-        if self._encoding == "utf-8" and len(records) == len(scan.starts) and len(records):
-            # Contiguous, but for blank lines, which are white space to JSON.
-            offsets = np.append(scan.starts, scan.nexts[-1])
-            return pa.Array.from_buffers(
-                pa.large_string(), len(records), [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(view)]
+        if not len(records):
+            return pa.array([], pa.large_string())
+        if self._encoding != "utf-8":
+            # JSON that is not Unicode is against its own standard, and rare: a copy of each line will do.
+            return pa.array(
+                [codecs.decode(_raw(data, scan, record), self._encoding) for record in records.tolist()],
+                pa.large_string(),
             )
-        # Some record was refused, or must be decoded: rare, and no more than a copy of each line.
-        pieces = [codecs.decode(_raw(data, scan, record), self._encoding) for record in records.tolist()]
-        return pa.array(pieces, pa.large_string())
+        # Records lie side by side, but for blank lines, which are white space to JSON.
+        offsets = np.append(scan.starts, scan.nexts[-1]).astype(np.int64)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        lines = pa.Array.from_buffers(pa.large_binary(), len(scan.starts), buffers)
+        return (lines if len(records) == len(lines) else lines.take(pa.array(records))).cast(pa.large_string())
 
     def _columns(self, texts: pa.Array) -> tuple[dict[str, pa.Array], NDArray[np.bool_], dict[int, tuple[str, str]]]:
         """Contract columns of these objects; which of the objects are complete; and why the others are not."""

@@ -27,6 +27,9 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 LINE_END_SAMPLE_BYTES = 64 * 1024
 """The first line end within so many bytes says how lines end: by a line feed, or by a carriage return alone."""
 
+PARSE_BYTES = 4 * 1024 * 1024
+"""Lines are looked at in blocks of this size at most: larger ones are no faster, and cost ten times their size."""
+
 
 class LineReader:
     """Base of the readers of text: takes decompressed chunks, hands out blocks of whole lines."""
@@ -35,7 +38,7 @@ class LineReader:
         self.layout = Layout()
         self.records = 0
         self._mapping = mapping
-        self._block_bytes = block_bytes
+        self._block_bytes = min(block_bytes, PARSE_BYTES)
         self._ascii_compatible = is_ascii_compatible(mapping.encoding)
         self._transcoder: Transcoder | None = None
         if not self._ascii_compatible:
@@ -141,19 +144,7 @@ class LineReader:
             reason=reason,
         )
 
-    def _unusable_bytes_reason(self, verdict: Verdict, raw: bytes) -> str:
-        if verdict is Verdict.NUL_BYTE:
+    def _unusable_bytes_reason(self, verdict: int, raw: bytes) -> str:
+        if verdict == Verdict.NUL_BYTE:
             return f"byte {raw.find(0) + 1} of the record is NUL"
         return f"the record holds bytes that are no {self._mapping.encoding}: {first_undecodable(raw, self._encoding)}"
-
-
-def without_records(data: bytes, scan: Scan, bad: NDArray[np.int64]) -> bytes | memoryview:
-    """The data without the bad records. Blank lines stay."""
-    if not len(scan.starts):
-        return b""
-    view = memoryview(data)
-    if not len(bad):
-        return view[int(scan.starts[0]) : int(scan.nexts[-1])]
-    starts = [int(scan.starts[0]), *scan.nexts[bad].tolist()]
-    ends = [*scan.starts[bad].tolist(), int(scan.nexts[-1])]
-    return b"".join(view[start:end] for start, end in zip(starts, ends, strict=True))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.sources import csv_records
 from flows.sources.blocks import RefusedRecord
 from flows.sources.csv_reading import CsvReader
 from flows.sources.mapping import EntityMapping
@@ -111,6 +112,12 @@ CASES = [
         HEADER + b'1,2\r3,4,5\n5,"6\r6",7,8\n',
         [(2, "5", "6\r6", "7", "8")],
         [(1, "bare_line_end", b"1,2\r3,4,5")],
+    ),
+    Case(
+        "carriage return outside of quotes, after a line end inside of them",
+        HEADER + b'1,"2\n2",3\r,4\n5,"6\n6\r",7,8\n',
+        [(3, "5", "6\n6\r", "7", "8")],
+        [(1, "malformed_quote", b'1,"2'), (2, "bare_line_end", b'2",3\r,4')],
     ),
     Case("NUL", HEADER + b"1,2\0,3,4\n5,6,7,8\n", [(2, "5", "6", "7", "8")], [(1, "nul_byte", b"1,2\0,3,4")]),
     Case(
@@ -271,6 +278,22 @@ def test_endless_line_refuses_the_file_with_bounded_memory(stage: Callable[..., 
     assert staged.result.state == "refused"
     assert staged.result.reason_code == "line_too_long"
     assert staged.rows == []
+
+
+def test_a_record_the_parser_will_not_have_is_refused_alone(
+    stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned = csv_records.scan
+
+    def mistaken(*arguments: Any, **options: Any) -> csv_records.Scan:
+        scan = scanned(*arguments, **options)
+        scan.verdicts[:] = csv_records.Verdict.GOOD
+        return scan
+
+    monkeypatch.setattr(csv_records, "scan", mistaken)
+    staged = stage(HEADER + b"1,2,3,4\n" * 50 + b"1,2\n" + b"5,6,7,8\n" * 20)
+    assert [row["_source_row"] for row in staged.rows] == [*range(1, 51), *range(52, 72)]
+    assert staged.refusals() == [(51, "unreadable", b"1,2")]
 
 
 # Random files ---------------------------------------------------------------------------------------------------------
