@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,8 @@ class Shape:
 
 
 WIDE = Shape(width=960, height=240, left=56, date_ticks=10)
-NARROW = Shape(width=360, height=200, left=44, date_ticks=4)
-SMALL = Shape(width=320, height=150, left=48, date_ticks=3)
+NARROW = Shape(width=360, height=200, left=44, date_ticks=5)
+SMALL = Shape(width=320, height=150, left=48, date_ticks=5)
 
 
 def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
@@ -66,47 +65,52 @@ def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
         name: unique on the page; ids inside the drawing are made of it.
     """
     import numpy as np
+    from matplotlib.dates import date2num
+    from matplotlib.transforms import ScaledTranslation
 
-    days = [row["date_day"] for row in trend.days]
+    days = date2num([row["date_day"] for row in trend.days])
+    place_of = {row["date_day"]: float(place) for row, place in zip(trend.days, days, strict=True)}
     amounts = np.array([float(row["net_amount"]) for row in trend.days])
     averages = np.array(
         [float(row["trailing_amount"]) / 7 if int(row["trailing_days"]) == 7 else np.nan for row in trend.days]
     )
-    amount_of = dict(zip(days, amounts.tolist(), strict=True))
+    amount_of = {row["date_day"]: float(row["net_amount"]) for row in trend.days}
     with _figure(shape, name) as (figure, axes):
-        half = timedelta(hours=12)
         for row in trend.days:
             if row["is_holiday"]:
-                axes.axvspan(row["date_day"] - half, row["date_day"] + half, color=HOLIDAY, linewidth=0, zorder=0)
-        step = {"step": "mid"} if len(days) > 1 else {}
-        axes.fill_between(days, amounts, 0, color=DAILY, linewidth=0, zorder=2, **step)
+                place = place_of[row["date_day"]]
+                axes.axvspan(place - 0.5, place + 0.5, color=HOLIDAY, linewidth=0, zorder=0)
+        axes.stairs(amounts, np.append(days - 0.5, days[-1] + 0.5), fill=True, color=DAILY, linewidth=0, zorder=2)
         axes.plot(days, averages, color=AVERAGE, linewidth=2, zorder=3)
         _value_axis(axes, float(amounts.min(initial=0)), float(amounts.max(initial=0)))
-        warned = [row["date_day"] for row in trend.findings if row["warning_findings"] and row["date_day"] in amount_of]
-        grave = [row["date_day"] for row in trend.findings if row["critical_findings"] and row["date_day"] in amount_of]
+        warned = [row["date_day"] for row in trend.findings if row["warning_findings"] and row["date_day"] in place_of]
+        grave = [row["date_day"] for row in trend.findings if row["critical_findings"] and row["date_day"] in place_of]
         axes.plot(
-            warned,
-            [0.03] * len(warned),
+            [place_of[day] for day in warned],
+            [0.035] * len(warned),
             transform=axes.get_xaxis_transform(),
             linestyle="none",
             marker="|",
-            markersize=8,
-            markeredgewidth=1.5,
+            markersize=10,
+            markeredgewidth=2,
             color=WARNING,
             zorder=4,
         )
+        above = axes.transData + ScaledTranslation(0, 9 / POINTS_PER_INCH, figure.dpi_scale_trans)
         axes.plot(
-            grave,
-            [amount_of[day] for day in grave],
+            [place_of[day] for day in grave],
+            [max(amount_of[day], 0.0) for day in grave],
+            transform=above,
             linestyle="none",
             marker="v",
-            markersize=7,
-            markeredgewidth=1,
+            markersize=11,
+            markeredgewidth=1.2,
             markeredgecolor=PAPER,
             color=CRITICAL,
             zorder=5,
+            clip_on=False,
         )
-        _date_axis(axes, shape, days[0] - half, days[-1] + half)
+        _date_axis(axes, shape, days[0] - 0.5, days[-1] + 0.5)
         return _svg(figure, name)
 
 
@@ -116,12 +120,14 @@ def finding_chart(finding: Finding, name: str) -> str:
     Returns '' where there is no history, no day or no observed value to draw.
     """
     import numpy as np
+    from matplotlib.dates import date2num
 
-    day = finding.row["date_day"]
-    if not finding.history or day is None or finding.observed is None:
+    if not finding.history or finding.row["date_day"] is None or finding.observed is None:
         return ""
-    observed = float(finding.observed)
-    middles = [row["first_day"] + (row["last_day"] - row["first_day"]) / 2 for row in finding.history]
+    day, observed = float(date2num(finding.row["date_day"])), float(finding.observed)
+    middles = np.array(
+        [(date2num(row["first_day"]) + date2num(row["last_day"])) / 2 for row in finding.history], dtype=np.float64
+    )
     lowest, median, highest = (
         np.array([float(row[f"{which}_{finding.measure}"]) for row in finding.history])
         for which in ("lowest", "median", "highest")
@@ -149,15 +155,15 @@ def finding_chart(finding: Finding, name: str) -> str:
             [observed],
             linestyle="none",
             marker="v",
-            markersize=9,
+            markersize=12,
             markeredgewidth=1.2,
             markeredgecolor=PAPER,
             color=colour,
             zorder=5,
             clip_on=False,
         )
-        first, last = min([*middles, day]), max([*middles, day])
-        pad = max((last - first) * 0.03, timedelta(days=1))
+        first, last = min(float(middles.min()), day), max(float(middles.max()), day)
+        pad = max((last - first) * 0.03, 1.0)
         _date_axis(axes, SMALL, first - pad, last + pad)
         if logarithmic:
             _logarithmic_labels(axes)
@@ -177,7 +183,7 @@ def _figure(shape: Shape, name: str) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.hashsalt": name,
         "svg.fonttype": "none",
         "font.size": 11,
@@ -227,15 +233,19 @@ def _logarithmic_labels(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(short_number))
 
 
-def _date_axis(axes: Axes, shape: Shape, first: Any, last: Any) -> None:  # noqa: ANN401 - date or datetime
+def _date_axis(axes: Axes, shape: Shape, first: float, last: float) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     axes.set_xlim(first, last)
     locator = AutoDateLocator(minticks=2, maxticks=shape.date_ticks)
     axes.xaxis.set_major_locator(locator)
-    formats = ["%Y", "%b", "%-d %b", "%H:%M", "%H:%M", "%S"]
     axes.xaxis.set_major_formatter(
-        ConciseDateFormatter(locator, formats=formats, zero_formats=["", "%b\n%Y", "%b", "%-d %b", "%H:%M", "%H:%M"])
+        ConciseDateFormatter(
+            locator,
+            formats=["%Y", "%b", "%-d %b", "%H:%M", "%H:%M", "%S"],
+            zero_formats=["", "%Y", "%b", "%-d %b", "%H:%M", "%H:%M"],
+            show_offset=False,
+        )
     )
 
 
@@ -244,6 +254,8 @@ _NOT_IN_A_PAGE = re.compile(
     r'|\sxmlns(?::\w+)?="[^"]*"',
     re.DOTALL,
 )
+_FONT_FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
+_EMPTY_ELEMENT = re.compile(r"<g ?/>|<g></g>|<defs ?/>|<defs></defs>|\stransform=\"rotate\(-?0 [^\"]*\"")
 _LONG_FRACTION = re.compile(r"(\d+\.\d\d)\d+")
 
 
@@ -257,13 +269,15 @@ def _svg(figure: Figure, name: str) -> str:
     text = _NOT_IN_A_PAGE.sub("", buffer.getvalue()).replace("xlink:href=", "href=")
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = _FONT_FAMILY.sub("", text)
     text = _LONG_FRACTION.sub(r"\1", text)
     referenced = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', text))
     text = re.sub(r'\sid="([\w.-]+)"', lambda found: found[0] if found[1] in referenced else "", text)
     text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"<svg [^>]*viewBox=\"([^\"]+)\"[^>]*>", r'<svg viewBox="\1" aria-hidden="true" focusable="false">', text, count=1)
-    return re.sub(r">\s+<", "><", text).strip()
+    head = r'<svg viewBox="\1" aria-hidden="true" focusable="false">'
+    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', head, text, count=1)
+    text = re.sub(r"\s+", " ", _EMPTY_ELEMENT.sub("", text))
+    return _EMPTY_ELEMENT.sub("", text.replace("> <", "><")).strip()
 
 
 def extremes(days: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

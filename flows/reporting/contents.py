@@ -102,6 +102,9 @@ class Contents:
     flow_of_rows: list[Row]
     has_rejects_table: bool
     checks: list[Row]
+    """Failed ones first."""
+    check_count: int
+    broken_check_count: int
     refused_files: list[Row]
     refused_file_count: int
     quarantine_reasons: list[Row]
@@ -164,11 +167,13 @@ def gather(
         ended_at=finished_at.replace(tzinfo=UTC) if finished_at else written_at,
         is_over=finished_at is not None,
         written_at=written_at,
-        verdict=_verdict(checks, test_counts, files, quarantined, rejects, finding_total, money),
+        verdict=judge(checks, test_counts, files, quarantined, rejects, finding_total, money),
         files=files,
         flow_of_rows=flow_of_rows,
         has_rejects_table=has_rejects_table,
-        checks=checks[:CHECKS_SHOWN],
+        checks=sorted(checks, key=lambda check: bool(check["is_passed"]))[:CHECKS_SHOWN],
+        check_count=len(checks),
+        broken_check_count=sum(not check["is_passed"] for check in checks),
         refused_files=session.rows(statement("report_refused_files"), [run.run_id, FILES_SHOWN]),
         refused_file_count=files.get("refused", 0) + files.get("empty", 0),
         quarantine_reasons=reasons,
@@ -246,9 +251,7 @@ def _trends(session: Session, run: RunIdentity, written_at: datetime) -> tuple[l
 
 
 def _finding_total(session: Session, run: RunIdentity) -> Row:
-    counts = {
-        row["severity"]: int(row["findings"]) for row in session.rows(statement("anomaly_counts"), [run.run_id])
-    }
+    counts = {row["severity"]: int(row["findings"]) for row in session.rows(statement("anomaly_counts"), [run.run_id])}
     critical, warning = counts.get("critical", 0), counts.get("warning", 0)
     total = sum(counts.values())
     return {"findings": total, "critical": critical, "warning": warning, "notes": total - critical - warning}
@@ -290,7 +293,7 @@ def _decimal(text: object) -> Decimal | None:
     return value if value.is_finite() and abs(value) < Decimal("1e15") else None
 
 
-def _verdict(
+def judge(
     checks: Sequence[Row],
     tests: dict[str, int],
     files: dict[str, int],
@@ -299,6 +302,21 @@ def _verdict(
     findings: Row,
     money: Sequence[Row],
 ) -> Verdict:
+    """The run in one sentence a manager understands.
+
+    Args:
+        checks: reconciliations of the run (`is_passed`).
+        tests: dbt tests of the run by status.
+        files: files of the run by state.
+        quarantined: refused records of its files.
+        rejects: as `report_rejects.sql` gives them.
+        findings: `findings, critical`.
+        money: `currency, money_at_risk`, most findings first.
+
+    Returns:
+        `bad` where a check or test failed; `unknown` where nothing was reconciled; `attention` where data was set aside
+        or no test ran; else `good`.
+    """
     broken_checks = sum(not row["is_passed"] for row in checks)
     broken_tests = tests.get("fail", 0) + tests.get("error", 0)
     refused_files = files.get("refused", 0) + files.get("empty", 0)
@@ -366,7 +384,9 @@ def _finding_sentence(findings: Row, money: Sequence[Row]) -> str:
     more = f" and amounts in {len(money) - CURRENCIES_SHOWN} more currencies" if len(money) > CURRENCIES_SHOWN else ""
     grave = f", {findings['critical']:,} of them critical" if findings["critical"] else ", none of them critical"
     looks = "looks" if findings["findings"] == 1 else "look"
-    return f"{_counted(findings['findings'], 'order line')} {looks} unusual{grave}." + (f"{risk}{more}." if risk else "")
+    return f"{_counted(findings['findings'], 'order line')} {looks} unusual{grave}." + (
+        f"{risk}{more}." if risk else ""
+    )
 
 
 def _counted(count: int, noun: str) -> str:

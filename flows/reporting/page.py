@@ -41,6 +41,7 @@ def render(contents: Contents, shop_timezone: str) -> str:
         utc=utc,
         shop_time=lambda moment: shop_time(moment, zone),
         day=day,
+        short_day=short_day,
         age=age,
         words=words,
     )
@@ -135,6 +136,11 @@ def day(value: date | None) -> str:
     return "–" if value is None else f"{value.day} {value:%B %Y}"
 
 
+def short_day(value: date | None) -> str:
+    """A business day where there is little room: 5 Mar 2025."""
+    return "–" if value is None else f"{value.day} {value:%b %Y}"
+
+
 def age(moment: datetime | None, now: datetime) -> str:
     """How long before `now` something was, in the largest fitting unit."""
     if moment is None:
@@ -153,5 +159,3 @@ def words(span: timedelta) -> str:
     if seconds < 2 * 86400:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86400:,} days"
-
-

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import random
-import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
 from flows.connections import open_session
 from flows.reporting import render_report
-from flows.reporting.page import clip, exact, first_bytes, money, number, words
+from flows.reporting.charts import short_number
+from flows.reporting.contents import Contents, gather, judge
+from flows.reporting.page import age, clip, exact, first_bytes, money, number, words
 from flows.results import RunIdentity
 from flows.settings import Settings
 from warehouse.local.services import stop_service
@@ -57,7 +57,7 @@ def make_run(run_id: str = "20250501T040000Z-report", source: str = "shop") -> R
     )
 
 
-def make_shop(days: int = DAYS, lines_a_day: int = 40) -> Shop:
+def make_shop(days: int = DAYS, lines_a_day: int = 16) -> Shop:
     """An honest small shop: two big currencies and two small ones, weekly season, findings, refusals and rejects."""
     rng = random.Random(11)
     run = make_run()
@@ -67,7 +67,7 @@ def make_shop(days: int = DAYS, lines_a_day: int = 40) -> Shop:
     for offset in range(-3, days + 10):
         day = FIRST_DAY + timedelta(days=offset)
         tables["marts.dim_date"].append(_calendar_day(day, easter.get(day)))
-    prices = {f"P{number:03d}": Decimal(rng.randrange(150, 4500)) / 100 for number in range(1, 25)}
+    prices = {f"P{place:03d}": Decimal(rng.randrange(150, 4500)) / 100 for place in range(1, 25)}
     names = {"P001": HOSTILE, "P002": FOREIGN}
     for product, price in prices.items():
         tables["marts.dim_products"].append(_product(product, names.get(product, f"Product {product}"), price))
@@ -91,9 +91,9 @@ def make_shop(days: int = DAYS, lines_a_day: int = 40) -> Shop:
                 _line(
                     key=f"k{offset}-{place}",
                     order=f"{10_000 + offset}-{place // 3}",
-                    number=place,
+                    line_number=place,
                     product=product,
-                    moment=datetime.combine(day, datetime.min.time()) + timedelta(hours=9, minutes=place * 7),
+                    moment=datetime.combine(day, datetime.min.time()) + timedelta(hours=9, minutes=place * 20),
                     quantity=Decimal(-1 if rng.random() < 0.03 else rng.choice([1, 1, 1, 2, 3, 6])),
                     price=prices[product],
                     discount=Decimal("0.50") if rng.random() < 0.1 else Decimal(0),
@@ -107,7 +107,7 @@ def make_shop(days: int = DAYS, lines_a_day: int = 40) -> Shop:
                 _line(
                     key=f"k{offset}-post",
                     order=f"{10_000 + offset}-0",
-                    number=99,
+                    line_number=99,
                     product="POST",
                     moment=datetime.combine(day, datetime.min.time()) + timedelta(hours=12),
                     quantity=Decimal(1),
@@ -172,7 +172,7 @@ def _line(
     *,
     key: str,
     order: str,
-    number: int,
+    line_number: int,
     product: str,
     moment: datetime,
     quantity: Decimal,
@@ -187,7 +187,7 @@ def _line(
     return {
         "order_line_key": key,
         "order_id": order,
-        "line_number": number,
+        "line_number": line_number,
         "customer_key": "c-unknown",
         "product_key": f"p-{product}",
         "order_date_key": int(f"{moment:%Y%m%d}"),
@@ -211,7 +211,7 @@ def _add_findings(shop: Shop, prices: dict[str, Decimal]) -> None:
     """Fourteen lines get a wrong price or quantity, one of an earlier run among them."""
     sales = [line for line in shop.facts if line["is_merchandise"] and line["currency"] in ("GBP", "EUR")]
     sales = [line for line in sales if not line["is_returned"]]
-    chosen = [next(line for line in sales if line["product_key"] == "p-P001"), *sales[200:1500:100]]
+    chosen = [next(line for line in sales if line["product_key"] == "p-P001"), *sales[80:600:40]]
     for place, line in enumerate(chosen):
         product = line["product_key"][2:]
         kind = ("price_high", "quantity_high", "price_low", "price_negative")[place % 4]
@@ -277,9 +277,7 @@ def _add_deliveries(shop: Shop) -> None:
             tables["raw.order_lines"].append(row)
             reason = f"quantity 'a{extra}' is not a plain decimal number"
             reason = f"superseded by record {extra} of {file}" if place == 44 else reason
-            tables["staging.order_line_rejects"].append(
-                {"reject_reason": reason, "gross_amount": None, **row}
-            )
+            tables["staging.order_line_rejects"].append({"reject_reason": reason, "gross_amount": None, **row})
         for extra in range(refused):
             bad = b'77,"broken <b>\xff\x00' + bytes([65 + extra]) * 400 if place == 40 else HOSTILE.encode()
             tables["ops.quarantine"].append(
@@ -292,7 +290,9 @@ def _add_deliveries(shop: Shop) -> None:
                     "line_number_in_file": 501 + extra,
                     "raw_bytes": bad.hex(),
                     "reason_code": "unclosed_quote" if place == 40 else "wrong_column_count",
-                    "reason": "record ends inside quotes" if place == 40 else f"9 columns found, 18 expected: {HOSTILE}",
+                    "reason": "record ends inside quotes"
+                    if place == 40
+                    else f"9 columns found, 18 expected: {HOSTILE}",
                     "detected_at": "2025-05-01 04:00:00",
                 }
             )
@@ -441,3 +441,551 @@ def filled(home: Path, shop: Shop) -> Iterator[tuple[Session, Settings]]:
     fill(session, shop)
     yield session, settings
     session.close()
+
+
+@pytest.fixture(scope="module")
+def page(filled: tuple[Session, Settings], shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("reports") / "new" / "run.html"
+    render_report(filled[0], shop.run, path, filled[1], written_at=WRITTEN, detector_notes=["Layer x was off."])
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def contents(filled: tuple[Session, Settings], shop: Shop) -> Contents:
+    return gather(filled[0], shop.run, filled[1], [], WRITTEN)
+
+
+VOID = {"meta", "br"}
+BLOCKS = {"p", "div", "dt", "dd", "li", "figure", "figcaption", "pre", "br"}
+
+
+class Outline(HTMLParser):
+    """What a reader of the page gets: text by section, tables, attributes. Fails on tags not closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: dict[str, str] = {"": ""}
+        self.section = ""
+        self.tables: dict[str, list[list[list[str]]]] = defaultdict(list)
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(page)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag in BLOCKS:
+            self.handle_data(" ")
+        if tag in VOID:
+            return
+        self.open.append(tag)
+        if tag == "section":
+            self.section = dict(attrs)["id"] or ""
+            self.sections[self.section] = ""
+        elif tag == "table":
+            self.tables[self.section].append([])
+        elif tag == "tr":
+            self.tables[self.section][-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[self.section][-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1:] == [tag], f"</{tag}> closes {self.open[-3:]} at {self.getpos()}"
+        self.open.pop()
+        if tag == "section":
+            self.section = ""
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open or "svg" in self.open:
+            return
+        self.sections[self.section] += data
+        if {"td", "th"} & set(self.open):
+            self.tables[self.section][-1][-1][-1] += data
+
+    def row(self, section: str, first: str, table: int = 0, nth: int = 0) -> list[str]:
+        """Cells of the nth row that begins with `first`, blanks collapsed."""
+        rows = [[" ".join(cell.split()) for cell in row] for row in self.tables[section][table]]
+        return [row for row in rows if row[0] == first][nth]
+
+    def text(self, section: str = "") -> str:
+        return " ".join(self.sections[section].split())
+
+
+@pytest.fixture(scope="module")
+def outline(page: str) -> Outline:
+    return Outline(page)
+
+
+def in_run(shop: Shop, table: str) -> list[Row]:
+    return [row for row in shop.tables[table] if row["run_id"] == shop.run.run_id]
+
+
+# What the page says --------------------------------------------------------------------------------------------------
+
+
+def test_sections_come_in_order_of_importance(outline: Outline) -> None:
+    expected = ["", "ran", "reconciliation", "quarantine", "sales", "findings", "tests", "freshness", "about"]
+    assert list(outline.sections) == expected
+
+
+def test_verdict_names_what_failed_and_what_is_set_aside(outline: Outline) -> None:
+    text = outline.text()
+    assert "2 checks failed" in text
+    assert "1 of 3 reconciliation checks and 1 of 32 data tests failed" in text
+    assert "5 records and 3 files were refused and put in quarantine" in text
+    assert "2 order lines could not be read by the model" in text
+    assert "13 order lines look unusual, 4 of them critical" in text
+    assert "Running for 1 min 23 s so far" in text
+    assert "2025-05-01 04:00:00 UTC (2025-05-01 05:00 in Europe/London)" in text
+
+
+def test_rows_are_followed_from_file_to_star(outline: Outline, shop: Shop) -> None:
+    loaded = {row["file_key"] for row in in_run(shop, "ops.files") if row["state"] == "loaded"}
+    facts = sum(line["source_file"] in loaded for line in shop.facts)
+    raw = sum(row["_source_file"] in loaded for row in shop.tables["raw.order_lines"])
+    assert raw == facts + 4
+    assert outline.row("ran", "order_lines") == ["order_lines", *map(number, (raw + 5, 5, raw, raw, facts, 4))]
+    every, all_facts = len(shop.tables["raw.order_lines"]), len(shop.facts)
+    cells = ["order_lines", *map(number, (every + 5, 5, every, every, all_facts, 4))]
+    assert outline.row("ran", "order_lines", nth=1) == cells
+    assert outline.row("ran", "customers") == ["customers", "25", "0", "25", "25", "–", "–"]
+
+
+def test_files_are_counted_by_state(outline: Outline, shop: Shop) -> None:
+    states = Counter(row["state"] for row in in_run(shop, "ops.files"))
+    assert states["loaded"] > 10
+    for state, count in states.items():
+        assert f"{count} {state}" in outline.text("ran")
+
+
+def test_every_check_is_shown_failed_ones_first(outline: Outline) -> None:
+    rows = [[" ".join(cell.split()) for cell in row] for row in outline.tables["reconciliation"][0]]
+    assert [row[0] for row in rows] == ["Result", "✕ differs", "✓ ties", "✓ ties"]
+    assert rows[1][3:] == ["4,321", "4,320", "−1"]
+    assert "RAW.ORDER_LINES against MARTS.FACT_ORDERS" in rows[1][1]
+
+
+def test_refusals_are_counted_by_reason_with_escaped_bytes(outline: Outline) -> None:
+    assert outline.row("quarantine", "unclosed_quote", table=1) == ["unclosed_quote", "order_lines", "3", "1"]
+    assert outline.row("quarantine", "wrong_column_count", table=1)[2:] == ["2", "1"]
+    text = outline.text("quarantine")
+    assert '77,"broken <b>\\xff\\x00AAA' in text
+    assert "A" * 100 not in text
+    assert "gzip data ends after 1,234 bytes" in text
+    assert FOREIGN in text
+    assert "customer-analytics quarantine list" in text
+
+
+def test_rejects_of_dbt_are_grouped_without_their_quotations(outline: Outline) -> None:
+    rows = [[" ".join(cell.split()) for cell in row] for row in outline.tables["quarantine"][2]]
+    reasons = {row[0].split(" For example:")[0]: row[1:] for row in rows[1:]}
+    assert reasons == {
+        "quantity … is not a plain decimal number": ["2", "2"],
+        "superseded by a later record of the same line": ["2", "2"],
+    }
+
+
+def test_sales_are_summed_by_currency_and_never_over_currencies(outline: Outline, shop: Shop) -> None:
+    lines: Counter[str] = Counter()
+    net: dict[str, Decimal] = defaultdict(Decimal)
+    for line in shop.facts:
+        if line["is_merchandise"]:
+            lines[line["currency"]] += 1
+            net[line["currency"]] += line["net_amount"]
+    for currency, count in lines.items():
+        assert outline.row("sales", currency) == [currency, number(count), money(net[currency])]
+    assert money(sum(net.values(), Decimal())) not in outline.text("sales")
+
+
+def test_trend_has_every_day_and_a_true_weekly_average(contents: Contents, shop: Shop) -> None:
+    assert [trend.currency for trend in contents.trends] == ["GBP", "EUR", "JPY"]
+    for trend in contents.trends:
+        net: dict[str, Decimal] = defaultdict(Decimal)
+        for line in shop.facts:
+            if line["currency"] == trend.currency and line["is_merchandise"]:
+                net[line["ordered_at"][:10]] += line["net_amount"]
+        first, last = trend.days[0]["date_day"], trend.days[-1]["date_day"]
+        assert f"{first}" == min(net)
+        assert len(trend.days) == (last - first).days + 1
+        assert any(row["net_amount"] == 0 for row in trend.days), "Saturdays are closed"
+        for place, row in enumerate(trend.days):
+            assert row["net_amount"] == net[f"{row['date_day']}"]
+            window = [day["net_amount"] for day in trend.days[max(0, place - 6) : place + 1]]
+            assert row["trailing_amount"] == sum(window)
+            assert row["trailing_days"] == len(window)
+        assert [row["date_day"] for row in trend.days if row["is_holiday"]] == [date(2025, 4, 18), date(2025, 4, 21)]
+
+
+def test_days_with_findings_are_marked_in_the_currency_they_are_in(contents: Contents, shop: Shop) -> None:
+    for trend in contents.trends:
+        found = Counter(
+            (row["ordered_at"][:10], row["severity"])
+            for row in shop.tables["quality.anomalies"]
+            if row["currency"] == trend.currency and row["severity"] != "note"
+        )
+        marked = Counter()
+        for row in trend.findings:
+            marked[f"{row['date_day']}", "critical"] += row["critical_findings"]
+            marked[f"{row['date_day']}", "warning"] += row["warning_findings"]
+        assert +marked == found
+
+
+def test_findings_are_counted_and_money_stays_in_its_currency(outline: Outline, shop: Shop) -> None:
+    found = in_run(shop, "quality.anomalies")
+    for kind in {row["kind"] for row in found}:
+        severities = Counter(row["severity"] for row in found if row["kind"] == kind)
+        cells = [number(severities[severity]) for severity in ("critical", "warning", "note")]
+        assert outline.row("findings", kind.replace("_", " ")) == [kind.replace("_", " "), *cells]
+    for currency in {row["currency"] for row in found}:
+        rows = [row for row in found if row["currency"] == currency]
+        critical = sum((row["money_at_risk"] for row in rows if row["severity"] == "critical"), Decimal())
+        total = sum((row["money_at_risk"] for row in rows), Decimal())
+        cells = [currency, number(len(rows)), money(critical), money(total)]
+        assert outline.row("findings", currency, table=1) == cells
+    assert "Earlier runs found 1 more (0 critical)" in outline.text("findings")
+    assert "10 of 13 findings shown" in outline.text("findings")
+
+
+def test_the_gravest_findings_come_first_with_their_evidence(contents: Contents, shop: Shop) -> None:
+    order = {"critical": 0, "warning": 1, "note": 2}
+    found = sorted(in_run(shop, "quality.anomalies"), key=lambda row: (order[row["severity"]], -row["money_at_risk"]))
+    assert [item.row["anomaly_id"] for item in contents.findings] == [row["anomaly_id"] for row in found[:10]]
+    flagged = {row["order_line_key"] for row in shop.tables["quality.anomalies"]}
+    for item in contents.findings:
+        others = [
+            line
+            for line in shop.facts
+            if line["product_key"] == f"p-{item.row['product_id']}"
+            and line["currency"] == item.row["currency"]
+            and not line["is_returned"]
+            and line["order_line_key"] not in flagged
+        ]
+        by_day: dict[str, list[Row]] = defaultdict(list)
+        for line in others:
+            by_day[line["ordered_at"][:10]].append(line)
+        assert [f"{row['first_day']}" for row in item.history] == sorted(by_day)
+        for row in item.history:
+            prices = [line["unit_price"] for line in by_day[f"{row['first_day']}"]]
+            quantities = [line["quantity"] for line in by_day[f"{row['first_day']}"]]
+            assert (row["lowest_price"], row["highest_price"]) == (min(prices), max(prices))
+            assert (row["lowest_quantity"], row["highest_quantity"]) == (min(quantities), max(quantities))
+            assert row["median_quantity"] == median(quantities)
+            assert row["order_lines"] == len(prices)
+
+
+def test_a_run_without_findings_says_how_many_are_open(filled: tuple[Session, Settings], tmp_path: Path) -> None:
+    render_report(filled[0], make_run("20250502T040000Z-quiet"), tmp_path / "quiet.html", filled[1], written_at=WRITTEN)
+    outline = Outline((tmp_path / "quiet.html").read_text(encoding="utf-8"))
+    assert "found nothing in this run. From earlier runs, 14 findings are open: 4 critical" in outline.text("findings")
+    assert "Not checked yet" in outline.text()
+    assert "No new file landed for this run" in outline.text("ran")
+
+
+def test_data_tests_and_freshness_and_places(outline: Outline, shop: Shop, filled: tuple[Session, Settings]) -> None:
+    assert "30 passed ! 1 warned ✕ 1 failed" in outline.text("tests")
+    problems = [" ".join(row[1].split()) for row in outline.tables["tests"][0][1:]]
+    assert problems == ["assert_every_line_has_a_product", "not_null_dim_products_name"]
+    rows = outline.row("freshness", "ORDER_LINES")
+    assert rows[2] == number(len(shop.tables["raw.order_lines"]))
+    assert rows[3] == "2025-05-01 04:00:00 UTC 1 min 23 s before"
+    latest = max(line["ordered_at"] for line in shop.facts)
+    assert rows[4].startswith(shop_time_of(latest))
+    assert "No rows yet in PRODUCTS, FX_RATES" in outline.text("freshness")
+    assert "Layer x was off." in outline.text("about")
+    assert str(filled[1].home) in outline.text("about")
+
+
+def shop_time_of(utc: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    return f"{datetime.fromisoformat(utc).replace(tzinfo=UTC).astimezone(ZoneInfo('Europe/London')):%Y-%m-%d %H:%M}"
+
+
+# What the page is ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_and_nothing_runs(outline: Outline, page: str) -> None:
+    assert set(outline.tags) & {"script", "img", "link", "iframe", "object", "embed", "base", "form", "image"} == set()
+    for tag, name, value in outline.attributes:
+        assert not name.startswith("on"), (tag, name)
+        assert name not in ("src", "srcset", "action", "data", "xlink:href"), (tag, name)
+        assert name != "href" or value.startswith("#"), (tag, value)
+        assert "http" not in value or name == "http-equiv" or "evil.example" in value, (tag, name, value)
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
+    assert "default-src 'none'" in page
+
+
+def test_hostile_text_is_shown_not_obeyed(outline: Outline, page: str) -> None:
+    assert "<script" not in page
+    assert page.count("evil.example") >= 5
+    assert "<img" not in page
+    assert HOSTILE in outline.text("quarantine")
+    assert LONG_ID not in page
+    assert "… (500 characters)" in outline.text("findings")
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(outline: Outline, page: str) -> None:
+    import re
+
+    ids = Counter(value for _, name, value in outline.attributes if name == "id")
+    assert max(ids.values()) == 1
+    references = {value[1:] for _, name, value in outline.attributes if name == "href"}
+    references |= set(re.findall(r"url\(#([^)]+)\)", page))
+    references |= {value for _, name, value in outline.attributes if name == "aria-labelledby"}
+    assert references <= set(ids)
+    assert len(references) > 20
+
+
+def test_charts_have_words_and_follow_the_theme(outline: Outline, page: str) -> None:
+    import re
+
+    drawings = [attribute for attribute in outline.attributes if attribute[1] == "aria-label" and attribute[0] == "div"]
+    assert sum("Net amount a day in" in value for *_, value in drawings) == 2 * 3
+    assert sum("of the product from" in value for *_, value in drawings) == 10
+    charts = "".join(re.findall(r"<svg viewBox.*?</svg>", page, re.DOTALL))
+    assert "var(--chart-average)" in charts
+    assert not re.search(r"#[0-9a-fA-F]{6}\b", charts), "a colour that does not follow the theme"
+
+
+def test_tables_have_headers(outline: Outline) -> None:
+    scopes = sum(name == "scope" for _, name, _ in outline.attributes)
+    assert scopes == outline.tags["th"]
+    assert outline.tags["thead"] == outline.tags["table"] > 8
+
+
+def test_the_same_input_gives_the_same_bytes(
+    filled: tuple[Session, Settings], shop: Shop, page: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "again.html"
+    render_report(filled[0], shop.run, path, filled[1], written_at=WRITTEN, detector_notes=["Layer x was off."])
+    assert path.read_text(encoding="utf-8") == page
+
+
+def test_it_appears_whole_or_not_at_all(filled: tuple[Session, Settings], shop: Shop, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    path.mkdir()
+    with pytest.raises(OSError, match=r"run\.html"):
+        render_report(filled[0], shop.run, path, filled[1], written_at=WRITTEN)
+    assert [item.name for item in tmp_path.iterdir()] == ["run.html"]
+
+
+def test_an_empty_warehouse_gives_a_page_that_says_so(home: Path, tmp_path: Path) -> None:
+    session, settings = open_database(home, "EMPTY")
+    with session:
+        render_report(session, make_run(), tmp_path / "run.html", settings, written_at=WRITTEN)
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    outline = Outline(page)
+    assert "http" not in page.replace("http-equiv", "")
+    assert "Not checked yet" in outline.text()
+    assert "no figure below is proven" in outline.text()
+    assert "no trend to show" in outline.text("sales")
+    assert "The transform has not run yet" in outline.text("quarantine")
+    assert "Nor is any open from earlier runs" in outline.text("findings")
+    assert "No rows yet in ORDER_LINES, CUSTOMERS, PRODUCTS, FX_RATES" in outline.text("freshness")
+
+
+def test_when_every_file_is_refused_the_reasons_are_there(home: Path, tmp_path: Path) -> None:
+    session, settings = open_database(home, "REFUSED")
+    shop = Shop(make_run())
+    shop.tables["ops.files"] = [
+        _file(shop.run.run_id, "order_lines", f"orders/{place}.csv", "refused", 0, 0, f"no column qty in {place}")
+        for place in range(30)
+    ]
+    with session:
+        fill(session, shop)
+        render_report(session, shop.run, tmp_path / "run.html", settings, written_at=WRITTEN)
+    outline = Outline((tmp_path / "run.html").read_text(encoding="utf-8"))
+    assert "30 files were refused and put in quarantine" in outline.text()
+    assert "no column qty in 17" in outline.text("quarantine")
+    assert "20 of 30 files shown" in outline.text("quarantine")
+
+
+def test_the_page_stays_small_whatever_the_data(home: Path, tmp_path: Path) -> None:
+    session, settings = open_database(home, "HUGE")
+    shop, long = make_shop(days=40, lines_a_day=20), "ab<&>" * 1000
+    shop.tables["marts.dim_date"] = [_calendar_day(date(2021, 1, 1) + timedelta(days=day), None) for day in range(2000)]
+    for place in range(1200):
+        moment = datetime(2021, 2, 1, 12) + timedelta(days=place)
+        for currency in ("GBP", "EUR", f"{chr(65 + place % 26)}ZZ"):
+            shop.facts.append(
+                _line(
+                    key=f"far{place}{currency}",
+                    order=long,
+                    line_number=place,
+                    product="P003",
+                    moment=moment,
+                    quantity=Decimal(1),
+                    price=Decimal("1234567.8901"),
+                    discount=Decimal(0),
+                    currency=currency,
+                    file=f"orders/{long}{place}.csv",
+                    row=1,
+                )
+            )
+    for place in range(300):
+        pattern = shop.tables["quality.anomalies"][place % 13]
+        changes = {"anomaly_id": f"x{place}", "kind": f"kind_{place}", "product_id": "P003", "reason": long}
+        changes |= {"observed": long, "severity": "critical", "currency": f"{chr(65 + place % 26)}ZZ"}
+        shop.tables["quality.anomalies"].append(pattern | changes | {"run_id": shop.run.run_id})
+        shop.tables["ops.files"].append(
+            _file(shop.run.run_id, "order_lines", f"{long}{place}", "refused", 0, 2, long) | {"rows_quarantined": 2}
+        )
+        for record in range(2):
+            shop.tables["ops.quarantine"].append(
+                {
+                    "source": "shop",
+                    "entity": "order_lines",
+                    "source_file": f"{long}{place}",
+                    "source_hash": f"hash of {long}{place}",
+                    "source_row": record,
+                    "raw_bytes": long.encode().hex(),
+                    "reason_code": f"{long}{place}",
+                    "reason": long,
+                    "detected_at": "2025-05-01 04:00:00",
+                }
+            )
+        test = shop.tables["quality.test_results"][-1]
+        shop.tables["quality.test_results"].append(test | {"test_name": f"{long}{place}", "message": long})
+        check = shop.tables["quality.reconciliations"][0]
+        shop.tables["quality.reconciliations"].append(check | {"check_name": f"{long}{place}", "detail": long})
+    with session:
+        fill(session, shop)
+        render_report(session, shop.run, tmp_path / "run.html", settings, written_at=WRITTEN)
+    page = (tmp_path / "run.html").read_bytes()
+    assert len(page) < 1_000_000
+    outline = Outline(page.decode())
+    findings = len(in_run(shop, "quality.anomalies"))
+    assert findings > 300
+    assert f"10 of {findings} findings shown" in outline.text("findings")
+    assert "20 of 30 currencies shown" in outline.text("sales")
+    assert "20 of 302 tests" in outline.text("tests")
+    assert "60 of 303 checks shown" in outline.text("reconciliation")
+
+
+def test_days_after_the_report_do_not_stretch_the_trend(home: Path) -> None:
+    session, settings = open_database(home, "FUTURE")
+    shop = make_shop(days=10, lines_a_day=10)
+    for day in (20, 200):
+        shop.tables["marts.dim_date"].append(_calendar_day(FIRST_DAY + timedelta(days=day), None))
+    last = max(line["order_date_key"] for line in shop.facts)
+    wrong = dict(shop.facts[0], order_line_key="later", order_date_key=20250917, currency="GBP", is_merchandise=True)
+    shop.facts.append(wrong)
+    with session:
+        fill(session, shop)
+        contents = gather(session, shop.run, settings, [], WRITTEN)
+    assert f"{contents.trend_end:%Y%m%d}" == str(last)
+    assert contents.later_lines == 1
+    assert all(trend.days[-1]["date_day"] == contents.trend_end for trend in contents.trends)
+
+
+# The sentence and the formats ----------------------------------------------------------------------------------------
+
+TIES, DIFFERS = {"is_passed": True}, {"is_passed": False}
+NOTHING_FOUND: Row = {"findings": 0, "critical": 0}
+
+
+@pytest.mark.parametrize(
+    ("checks", "tests", "files", "quarantined", "rejects", "level", "label", "part"),
+    [
+        ([TIES] * 10, {"pass": 84}, {"loaded": 5}, 0, [], "good", "Everything ties", "nothing was refused"),
+        ([TIES] * 10, {"pass": 84}, {}, 0, [], "good", "Everything ties", "No new file was loaded."),
+        (
+            [TIES],
+            {"pass": 83, "warn": 1},
+            {"loaded": 5},
+            1,
+            [],
+            "attention",
+            "Complete, with data set aside",
+            "83 of 84 data tests passed; but 1 record was refused",
+        ),
+        (
+            [TIES],
+            {"pass": 84},
+            {"loaded": 4, "refused": 1, "empty": 1},
+            0,
+            [],
+            "attention",
+            "Complete, with data set aside",
+            "2 files were refused",
+        ),
+        (
+            [TIES],
+            {"pass": 84},
+            {"loaded": 4},
+            0,
+            [{"unreadable_lines_of_run": 1}],
+            "attention",
+            "Complete, with data set aside",
+            "1 order line could not be read by the model and is listed",
+        ),
+        ([TIES], {"pass": 9}, {"loaded": 4}, 0, [{"unreadable_lines_of_run": 0}], "good", "Everything ties", "all 9"),
+        ([TIES], {}, {"loaded": 4}, 0, [], "attention", "Complete, but not tested", "no data tests were recorded"),
+        ([TIES, DIFFERS], {"pass": 9}, {}, 0, [], "bad", "1 check failed", "1 of 2 reconciliation checks failed"),
+        (
+            [TIES],
+            {"pass": 7, "error": 1, "fail": 1},
+            {},
+            3,
+            [],
+            "bad",
+            "2 checks failed",
+            "Also, 3 records were refused",
+        ),
+        ([], {"pass": 7}, {"loaded": 1}, 0, [], "unknown", "Not checked yet", "no figure below is proven"),
+    ],
+)
+def test_verdict(
+    checks: list[Row],
+    tests: dict[str, int],
+    files: dict[str, int],
+    quarantined: int,
+    rejects: list[Row],
+    level: str,
+    label: str,
+    part: str,
+) -> None:
+    verdict = judge(checks, tests, files, quarantined, rejects, NOTHING_FOUND, [])
+    assert (verdict.level, verdict.label) == (level, label)
+    assert part in verdict.sentence
+    assert verdict.findings == "The detectors found nothing unusual in what is new."
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(1234567), "1,234,567"),
+        (number(None), "–"),
+        (money(Decimal("-1234.5")), "−1,234.50"),
+        (money(Decimal("0.1234")), "0.1234"),
+        (money(Decimal("5761931.3820")), "5,761,931.382"),
+        (exact(Decimal("5761931.38200000")), "5,761,931.382"),
+        (exact(Decimal("-0.00000001")), "−0.00000001"),
+        (exact(Decimal("1200")), "1,200"),
+        (exact(None), "unknown"),
+        (clip("a\tb\x00\u202ec"), "a\\tb\\x00\\u202ec"),
+        (clip("x" * 200, 3), "xxx… (200 characters)"),
+        (clip(FOREIGN), FOREIGN),
+        (first_bytes(b"ok\xff\n"), "ok\\xff\\n"),
+        (first_bytes("é".encode(), 9), "é…"),
+        (words(timedelta(seconds=8)), "8 s"),
+        (words(timedelta(seconds=125)), "2 min 5 s"),
+        (words(timedelta(hours=30)), "30 h 0 min"),
+        (words(timedelta(days=1200)), "1,200 days"),
+        (age(datetime(2025, 5, 1, 4, 0), WRITTEN), "1 min 23 s before"),
+        (age(WRITTEN + timedelta(days=3), WRITTEN), "3 days after"),
+        (short_number(1250000), "1.25M"),
+        (short_number(-2000), "-2k"),
+        (short_number(0.05), "0.05"),
+    ],
+)
+def test_formats(shown: str, expected: str) -> None:
+    assert shown == expected
