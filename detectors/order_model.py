@@ -50,7 +50,7 @@ _HELD_OUT_SHARE = 0.35
 # More lines than this tell the calibration nothing new and cost memory.
 _MOST_HELD_OUT = 250_000
 # Share of the budget handed out: history a month old is a little less like today than held-out history was like it.
-_BUDGET_USE = 0.45
+_BUDGET_USE = 0.4
 
 
 class NotFittedError(RuntimeError):
@@ -140,7 +140,8 @@ class OrderAnomalyModel:
     def scores(self, batch: pa.Table) -> FloatArray:
         """One score a line, float64, higher is stranger, never NaN and never below 0.
 
-        A line's score depends on the fitted history and on the lines of its own order in the batch, on nothing else.
+        A line's score depends on the fitted history, on the lines of its own order (and source file), and on the
+        prices its product had on earlier days of the batch: never on later days, never on how the rows are sorted.
         Raises NotFittedError before `fit` or `load`, ValueError or TypeError for a batch that can't be read.
         """
         history = self._fitted()

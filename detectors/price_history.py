@@ -29,6 +29,7 @@ _FEATURES: tuple[tuple[str, bool, float, float], ...] = (
     ("shop above", True, 0.0, 0.5),  # robust z against all prices of the shop, beyond 1
     ("shop below", True, 0.0, 0.5),
     ("new", False, 0.0, -2.0),  # no history of the product in this currency
+    ("new, seen in the batch", False, 0.0, -1.0),  # judged by earlier days of the batch
     ("history", False, 0.0, 0.0),  # log lines of history
     ("others new", False, 0.0, -2.0),  # share of the order's other lines that are off their levels too
     ("alone", False, 0.0, 0.0),  # an order of one line
@@ -79,9 +80,15 @@ class PriceHistory(LineDetector):
         price, quantity = price[rows], np.abs(quantity[rows])
         units = price_units(price)
         ratio, series = match.ratio[rows], match.series[rows]
+        # A product the history doesn't know is judged by what it cost on earlier days of the batch, if there are any.
+        unknown = np.flatnonzero(series < 0)
+        nearest = np.full(len(rows), np.nan)
+        nearest[unknown] = earlier.nearest(lines.item[rows[unknown]], units[unknown], lines.day[rows[unknown]])
+        by_batch = np.isfinite(nearest)
+        ratio = np.where(by_batch, np.log(units / PRICE_UNITS) - nearest, ratio)
         distance = np.abs(ratio)
         known_lines = np.log1p(match.lines[rows])
-        new = (match.lines[rows] < 1).astype(np.float64)
+        new = ((match.lines[rows] < 1) & ~by_batch).astype(np.float64)
         currency = np.where(chosen.currency < 0, prices.currencies - 1, chosen.currency)
         spread = np.maximum(np.nan_to_num(prices.currency_spread[currency], nan=1.0), 0.2)
         median = np.nan_to_num(prices.currency_median[currency], nan=prices.overall_median)
@@ -116,6 +123,7 @@ class PriceHistory(LineDetector):
                 np.maximum(shop - 1.0, 0.0),
                 np.maximum(-shop - 1.0, 0.0),
                 new,
+                by_batch,
                 known_lines,
                 others,
                 chosen.order_size == 1,
@@ -147,13 +155,17 @@ class PriceHistory(LineDetector):
     def explain(self, history: OrderHistory, lines: OrderLines, rows: IntArray) -> list[Verdict]:
         match = history.match(lines)
         looks_swapped = swapped_lines(history, lines, rows)
+        in_batch = EarlierDays(lines).nearest(lines.item[rows], price_units(lines.price[rows]), lines.day[rows])
         texts = LineTexts(lines, rows)
         verdicts = []
         for place, row in enumerate(rows.tolist()):
             price, quantity = float(lines.price[row]), abs(float(lines.quantity[row]))
             usual, series = float(np.exp(match.usual[row])), int(match.series[row])
+            by_batch = bool(np.isfinite(in_batch[place]) and series < 0)
+            if by_batch:
+                usual = float(np.exp(in_batch[place]))
             what = texts.name(place)
-            high = price > usual if match.ratio[row] == 0 else match.ratio[row] > 0
+            high = price > usual if by_batch or match.ratio[row] == 0 else match.ratio[row] > 0
             money = abs(price - usual) * quantity
             one = np.array([series])
             swapped = bool(looks_swapped[place])
@@ -163,6 +175,8 @@ class PriceHistory(LineDetector):
                     f"its known prices are {known_levels_text(history.prices, series)} "
                     f"({number_text(float(match.lines[row]))} earlier lines)"
                 )
+            elif by_batch:
+                basis = "it has no history; that is what it cost on earlier days of this batch"
             else:
                 basis = f"it has no history of its own; comparable products cost about {money_text(usual)}"
             factor_text = f"{number_text(factor)} times {'the usual' if price >= usual else 'less than the usual'}"
@@ -231,6 +245,8 @@ class EarlierDays:
         key = self._key(lines.item, price_units(lines.price))[dated]
         self._keys, code = np.unique(key, return_inverse=True)
         self._pairs = np.unique(code.astype(np.int64) * span + lines.day[dated] - self._first_day)
+        starts = np.searchsorted(self._pairs, np.arange(len(self._keys)) * span)
+        self._first_seen = self._pairs[starts] % span + self._first_day if len(self._pairs) else self._pairs
 
     @staticmethod
     def _key(item: IntArray, units: IntArray) -> IntArray:
@@ -243,6 +259,25 @@ class EarlierDays:
         offset = np.clip(day - self._first_day, 0, self._span - 1)
         days = np.searchsorted(self._pairs, start + offset) - np.searchsorted(self._pairs, start)
         return np.where((place >= 0) & (day != MISSING_DAY), days, 0).astype(np.float64)
+
+    def nearest(self, item: IntArray, units: IntArray, day: IntArray) -> FloatArray:
+        """Log of the price nearest to the given one among those the item was sold at on earlier days; NaN if none.
+
+        The two next prices on either side are looked at, which is as far as the nearest one of an earlier day will be.
+        """
+        result, distance = np.full(len(item), np.nan), np.full(len(item), np.inf)
+        if not len(self._keys):
+            return result
+        log_price = np.log(units / PRICE_UNITS)
+        right = np.searchsorted(self._keys, self._key(item, units))
+        for step in (-2, -1, 0, 1, 2):
+            place = np.clip(right + step, 0, len(self._keys) - 1)
+            earlier = (self._keys[place] >> 40 == item) & (self._first_seen[place] < day) & (day != MISSING_DAY)
+            level = np.log((self._keys[place] & ((1 << 40) - 1)) / PRICE_UNITS)
+            apart = np.where(earlier, np.abs(log_price - level), np.inf)
+            result = np.where(apart < distance, level, result)
+            distance = np.minimum(distance, apart)
+        return result
 
 
 def made_up_price_faults(generator: np.random.Generator, lines: OrderLines) -> tuple[FloatArray, FloatArray]:
