@@ -71,15 +71,19 @@ class Session:
 
     def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
         """The result of a query as one Arrow table with lower-case column names."""
+        import pyarrow as pa
+
         with self._connection.cursor() as cursor:
             cursor.execute(sql, tuple(values)) if values else cursor.execute(sql)
-            table = cursor.fetch_arrow_all(force_return_table=True)
+            batches = list(cursor.fetch_arrow_batches())
+            table = pa.concat_tables(batches) if batches else _empty_table(cursor.description)
             return table.rename_columns([name.lower() for name in table.column_names])
 
     def script(self, text: str) -> int:
         """Run a script of several statements, in order; returns how many there were."""
-        from snowflake.connector.util_text import split_statements
         from io import StringIO
+
+        from snowflake.connector.util_text import split_statements
 
         count = 0
         for sql, _ in split_statements(StringIO(text), remove_comments=True):
@@ -98,3 +102,30 @@ class Session:
             self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
+
+
+def _empty_table(description: Sequence[Any]) -> pa.Table:
+    """A table without rows: a result of no batch has no Arrow schema, only the cursor's description."""
+    import pyarrow as pa
+    from snowflake.connector.constants import FIELD_ID_TO_NAME
+
+    def arrow_type(column: Any) -> pa.DataType:  # noqa: ANN401 - the connector's ResultMetadata
+        match FIELD_ID_TO_NAME[column.type_code]:
+            case "FIXED":
+                return pa.decimal128(column.precision or 38, column.scale or 0)
+            case "REAL":
+                return pa.float64()
+            case "BOOLEAN":
+                return pa.bool_()
+            case "DATE":
+                return pa.date32()
+            case "TIME":
+                return pa.time64("ns")
+            case "BINARY":
+                return pa.binary()
+            case name if name.startswith("TIMESTAMP"):
+                return pa.timestamp("ns")
+            case _:
+                return pa.string()
+
+    return pa.schema([pa.field(column.name, arrow_type(column)) for column in description]).empty_table()
