@@ -470,7 +470,7 @@ class _PrefectWatch:
 
         for task in distinct:
             self._hook(task)
-        Task.__init__ = initialize  # type: ignore[method-assign]
+        Task.__init__ = initialize  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:
