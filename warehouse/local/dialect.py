@@ -48,6 +48,11 @@ def inline_variables(sql: str, variables: dict[str, str]) -> str:
     return _QUOTED_OR_VARIABLE.sub(value_of, sql)
 
 
+_QUOTED_OR_CAST_BIND = re.compile(
+    r"'(?:[^'\\]|\\.|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$|(?P<bind>\?)(?=::)", re.DOTALL
+)
+
+
 def parse_statement(sql: str) -> Expr:
     """The one statement in the text.
 
@@ -55,9 +60,10 @@ def parse_statement(sql: str) -> Expr:
         ProgrammingError: no statement, more than one, or text Snowflake's grammar (as sqlglot knows it) refuses.
     """
     try:
-        statements = [
-            part for part in sqlglot.parse(sql, read="snowflake") if part and not isinstance(part, exp.Semicolon)
-        ]
+        # `?::date` is one token to sqlglot, and no expression.
+        spaced = _QUOTED_OR_CAST_BIND.sub(lambda found: "? " if found["bind"] else found[0], sql)
+        parsed = sqlglot.parse(spaced, read="snowflake")
+        statements = [part for part in parsed if part and not isinstance(part, exp.Semicolon)]
     except sqlglot.errors.SqlglotError as error:
         message = re.sub(r"\x1b\[\d+m", "", str(error))
         raise ProgrammingError(msg=f"SQL compilation error:\n{message}", errno=1003, sqlstate="42000") from None
@@ -172,13 +178,22 @@ def quote_keywords(expression: Expr) -> Expr:
     return expression
 
 
-def insert_from_relation(sql: str, relation: str, columns: list[str]) -> str:
+TEXT_READER_PREFIX = "_SF_READ_"
+
+_TEXT_READERS = {"DATE": "to_date", "TIMESTAMP": "to_timestamp", "TIME": "to_time"}
+"""Macros that read text into a column's type as Snowflake does: digits count from 1970, or from midnight."""
+
+TypesOf = Callable[[exp.Table], list[tuple[str, str]]]
+
+
+def insert_from_relation(sql: str, relation: str, columns: dict[str, bool], types_of: TypesOf) -> str:
     """The INSERT of one row of placeholders as an INSERT of all rows of a relation.
 
     Args:
         sql: `INSERT INTO t (…) VALUES (?, …)` or `INSERT INTO t (…) SELECT ?, …`.
         relation: a relation with one column a placeholder.
-        columns: those columns, in the order of the placeholders.
+        columns: those columns, in the order of the placeholders, and whether each is text.
+        types_of: names and DuckDB types of the columns of a table.
 
     Raises:
         ProgrammingError: another kind of statement.
@@ -197,10 +212,28 @@ def insert_from_relation(sql: str, relation: str, columns: list[str]) -> str:
             errno=2107,
             sqlstate="0A000",
         )
-    for placeholder, column in zip(list(select.find_all(exp.Placeholder, bfs=False)), columns, strict=True):
-        placeholder.replace(exp.column(column, quoted=True))
     assert isinstance(expression, exp.Insert)
-    expression.set("expression", select.from_(exp.to_table(f'"{relation}"')))
+    upper_case_identifiers(expression)
+    target = expression.this
+    table = target.this if isinstance(target, exp.Schema) else target
+    types = dict(types_of(table))
+    named = [part.name for part in target.expressions] if isinstance(target, exp.Schema) else list(types)
+    kinds = {id(value): types.get(name, "") for value, name in zip(select.expressions, named, strict=False)}
+    placeholders = list(select.find_all(exp.Placeholder, bfs=False))
+    if len(placeholders) != len(columns):
+        raise ProgrammingError(
+            msg=f"Bind variables do not match: {len(placeholders)} placeholders, {len(columns)} values a row. "
+            f"Statement: {sql[:400]}",
+            errno=2049,
+            sqlstate="42601",
+        )
+    for placeholder, (column, is_text) in zip(placeholders, columns.items(), strict=True):
+        value: Expr = exp.column(column, quoted=True)
+        reader = _TEXT_READERS.get(kinds.get(id(placeholder), "")) if is_text else None
+        if reader:
+            value = exp.Anonymous(this=f"{TEXT_READER_PREFIX}{reader}", expressions=[value])
+        placeholder.replace(value)
+    expression.set("expression", select.from_(exp.table_(relation, db="main", catalog="temp", quoted=True)))
     return expression.sql(dialect="snowflake")
 
 

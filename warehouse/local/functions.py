@@ -11,6 +11,8 @@ from collections.abc import Callable
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
+from warehouse.local.dialect import TEXT_READER_PREFIX
+
 MACROS = "_fs_global.sf."
 
 SESSION_VARIABLES = {
@@ -143,6 +145,8 @@ def _anonymous(node: Expr) -> Expr:
         return exp.Cast(this=arguments[0], to=exp.DataType(this=exp.DataType.Type.TIMESTAMPTZ))
     if name in ("TRY_TO_TIMESTAMP_TZ", "TRY_TO_TIMESTAMP_LTZ") and arguments:
         return exp.TryCast(this=arguments[0], to=exp.DataType(this=exp.DataType.Type.TIMESTAMPTZ))
+    if name.startswith(TEXT_READER_PREFIX):
+        return _macro(name.removeprefix(TEXT_READER_PREFIX).lower(), *arguments)
     if name == "HASH":
         return _macro("signed_hash", exp.Anonymous(this="HASH", expressions=[_whole_row(a) for a in arguments]))
     if name in ("LAST_QUERY_ID", "IS_ROLE_IN_SESSION"):

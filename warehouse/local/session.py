@@ -20,7 +20,7 @@ from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
 from warehouse.local import definitions, dialect, functions
-from warehouse.local.bindings import BATCH_RELATION, batch_table
+from warehouse.local.bindings import BATCH_RELATION, batch_table, literal_rows
 from warehouse.local.copy_into import copy_into
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import raise_as_snowflake
@@ -242,6 +242,8 @@ class LocalCursor(FakeSnowflakeCursor):
         Raises:
             snowflake.connector.errors.Error: anything that went wrong, in Snowflake's terms.
         """
+        if parameters is None and (written := literal_rows(sql)) is not None:
+            return self._insert_rows(*written)
         with self.session.lock:
             self.session.last_used = time.monotonic()
             try:
@@ -260,14 +262,23 @@ class LocalCursor(FakeSnowflakeCursor):
             sql: the statement, with one `?` a column.
             columns: one binding a placeholder: its type, and its value in every row.
         """
-        rows = batch_table(columns)
+        return self._insert_rows(sql, batch_table(columns))
+
+    def _insert_rows(self, sql: str, rows: pa.Table) -> StatementResult:
+        """Run an INSERT of placeholders once for all rows of a table."""
+        is_text = {field.name: pa.types.is_string(field.type) for field in rows.schema}
         with self.session.lock:
+            try:
+                insert = dialect.insert_from_relation(
+                    sql, BATCH_RELATION, is_text, lambda table: self.session.columns_of(self.session.qualified(table))
+                )
+            except Exception as error:
+                raise_as_snowflake(error, sql)
             self._duck_conn.register(BATCH_RELATION, rows)
             try:
-                result = self.run(dialect.insert_from_relation(sql, BATCH_RELATION, rows.column_names), None)
+                return self.run(insert, None)
             finally:
                 self._duck_conn.unregister(BATCH_RELATION)
-            return result
 
     def run_describe(self, sql: str) -> StatementResult:
         """The columns a statement would give back, and no rows; nothing is run."""
@@ -303,9 +314,10 @@ class LocalCursor(FakeSnowflakeCursor):
 
     def _run(self, sql: str, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
         sql = strip_comments(dialect.inline_variables(sql, self.session.variables._variables))
+        sql = _IDENTIFIER_CALL.sub(r"\g<name>", sql)
         if transaction := _TRANSACTION_STATEMENTS.fullmatch(sql):
             return self._transaction_statement(transaction)
-        if created := _CREATE_NAMESPACE.match(_IDENTIFIER_CALL.sub(r"\g<name>", sql)):
+        if created := _CREATE_NAMESPACE.match(sql):
             return self._create_namespace(created)
         answer = AccountStatements(self.session).answer(sql)
         if isinstance(answer, str):
