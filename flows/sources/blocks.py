@@ -45,7 +45,8 @@ class Block:
     """Some records of a file."""
 
     columns: dict[str, pa.Array]
-    """Contract column → text of the good records; columns the file lacks are absent."""
+    """Contract column → text of the good records; columns the file lacks are absent, and so are all where there
+    is no good record."""
     source_rows: NDArray[np.int64]
     """Ordinals of the good records."""
     refused: list[RefusedRecord]

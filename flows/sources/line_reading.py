@@ -24,11 +24,10 @@ from flows.sources.text_encoding import (
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A line longer than this is no record: Snowflake's longest text is 16 MiB."""
 
-LINE_END_SAMPLE_BYTES = 64 * 1024
-"""The first line end within so many bytes says how lines end: by a line feed, or by a carriage return alone."""
-
 PARSE_BYTES = 4 * 1024 * 1024
 """Lines are looked at in blocks of this size at most: larger ones are no faster, and cost ten times their size."""
+
+_LINE_END = re.compile(rb"\r+\n?|\n")
 
 
 class LineReader:
@@ -54,14 +53,14 @@ class LineReader:
 
     def _begin(self) -> tuple[bytes, bool]:
         """The file's beginning, at least a line of it, without its byte order mark; and whether that is all."""
-        data, ended = self._fill(b"", max(self._block_bytes, LINE_END_SAMPLE_BYTES))
-        data = self._without_byte_order_mark(data)
-        first_end = re.search(rb"\r+\n?|\n", data)
-        if first_end is not None and not first_end.group().endswith(b"\n"):
-            self._newline = b"\r"
-        while not ended and self._newline not in data:
+        data, ended = self._fill(b"", self._block_bytes)
+        while not ended and _undecided(_LINE_END.search(data), data):
             data, ended = self._more(data)
-        return data, ended
+        first_end = _LINE_END.search(data)
+        if first_end is not None and not first_end.group().endswith(b"\n"):
+            # Text of old Macs, throughout.
+            self._newline = b"\r"
+        return self._without_byte_order_mark(data), ended
 
     def _more(self, data: bytes) -> tuple[bytes, bool]:
         """The rest of the data at hand with another block behind it, and whether the file has ended."""
@@ -148,3 +147,8 @@ class LineReader:
         if verdict == Verdict.NUL_BYTE:
             return f"byte {raw.find(0) + 1} of the record is NUL"
         return f"the record holds bytes that are no {self._mapping.encoding}: {first_undecodable(raw, self._encoding)}"
+
+
+def _undecided(first_end: re.Match[bytes] | None, data: bytes) -> bool:
+    """Whether more data is needed to tell how lines end: a carriage return may yet be followed by a line feed."""
+    return first_end is None or (first_end.end() == len(data) and first_end.group().endswith(b"\r"))

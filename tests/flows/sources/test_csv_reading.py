@@ -308,7 +308,7 @@ def read(
     good: dict[int, tuple[Any, ...]] = {}
     refused: list[RefusedRecord] = []
     for part in reader.blocks():
-        columns = [part.columns[f"c{place}"].to_pylist() for place in range(fields)]
+        columns = [part.columns[f"c{place}"].to_pylist() if len(part.source_rows) else [] for place in range(fields)]
         good.update(zip(part.source_rows.tolist(), zip(*columns, strict=True), strict=True))
         refused.extend(part.refused)
     assert sorted([*good, *(record.source_row or 0 for record in refused)]) == list(range(1, reader.records + 1))
