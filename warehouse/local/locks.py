@@ -79,6 +79,11 @@ class TableLocks:
         with self._changed:
             return set(self._exclusive.values()).union(*self._shared.values())
 
+    def waited_for(self) -> set[Hashable]:
+        """Owners another owner waits for now."""
+        with self._changed:
+            return set().union(*self._waits_for.values())
+
     def _blockers(self, owner: Hashable, tables: list[str], exclusive: bool) -> set[Hashable]:
         blockers: set[Hashable] = set()
         for table in tables:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import gzip
 import json
 import logging
@@ -53,6 +54,9 @@ ANSWER_WITHIN_SECONDS = 20.0
 
 ORPHAN_AFTER_SECONDS = 10.0
 """A session with an open transaction whose client has had no connection for this long is rolled back."""
+
+BLOCKING_IDLE_SECONDS = 300.0
+"""An idle transaction that others wait for is rolled back after this long, as Snowflake does after 5 minutes."""
 
 IDLE_SESSION_SECONDS = 24 * 3600.0
 """A session unused for this long ends, so that clients that never log out do not add up."""
@@ -266,7 +270,11 @@ class WarehouseServer:
                 and (session.in_transaction or now - session.last_used > IDLE_SESSION_SECONDS)
             }
             connected = await run_in_threadpool(_connected_ports) if suspects else set()
+            waited_for = self.engine.locks.waited_for()
             for token, session in suspects.items():
+                if session in waited_for and now - session.last_used > BLOCKING_IDLE_SECONDS:
+                    logger.warning("A transaction of %s was idle while others waited for it; rolled back", session.user)
+                    await run_in_threadpool(session.abort_idle_transaction)
                 if now - session.last_used > IDLE_SESSION_SECONDS:
                     gone_since[token] = float("-inf")
                 elif session.client_ports & connected:
@@ -419,6 +427,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("fakesnow").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    # kill -USR1 writes what every thread is doing into the log: a stuck statement shows where it waits.
+    faulthandler.register(signal.SIGUSR1)
     engine = LocalWarehouse(options.home.resolve() / "warehouse")
     uvicorn.run(
         build_app(engine),

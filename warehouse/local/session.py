@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -69,6 +70,16 @@ _TRANSACTION_STATEMENTS = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class JournalEntry:
+    """A change of the open transaction, kept so that it can be run again."""
+
+    expression: Expr
+    sql: str
+    parameters: Parameters
+    affected_rows: int
+
+
 class LocalSession(FakeSnowflakeConnection):
     """One login. Statements of one session run one at a time; sessions run side by side."""
 
@@ -101,6 +112,8 @@ class LocalSession(FakeSnowflakeConnection):
         self.user = (user or "LOCAL").upper()
         self.autocommit_on = autocommit
         self.in_transaction = False
+        self.journal: list[JournalEntry] = []
+        self.aborted_by: str | None = None
         self.last_used = time.monotonic()
         self.parameters: dict[str, str] = {}
         self.temporary_relations: list[tuple[str, exp.Table]] = []
@@ -172,9 +185,17 @@ class LocalSession(FakeSnowflakeConnection):
 
     def begin_transaction(self) -> None:
         """Open a transaction unless one is open."""
+        self.aborted_by = None
         if not self.in_transaction:
             self._duck_conn.begin()
             self.in_transaction = True
+            self.journal.clear()
+
+    def abort_transaction(self, reason: str) -> None:
+        """Roll back now what can not be finished, so that others do not wait for it; the client learns of it."""
+        if self.in_transaction:
+            self.rollback_transaction()
+            self.aborted_by = reason.split("\n")[0]
 
     def commit_transaction(self) -> None:
         """Commit what is open and let go of its tables.
@@ -182,6 +203,13 @@ class LocalSession(FakeSnowflakeConnection):
         Raises:
             duckdb.Error: the transaction had failed before; it is rolled back.
         """
+        if self.aborted_by is not None:
+            reason, self.aborted_by = self.aborted_by, None
+            raise ProgrammingError(
+                msg=f"The transaction was rolled back before: {reason} Run it again from its BEGIN.",
+                errno=625,
+                sqlstate="40001",
+            )
         if self.in_transaction:
             try:
                 self._duck_conn.commit()
@@ -193,8 +221,14 @@ class LocalSession(FakeSnowflakeConnection):
                 self.in_transaction = False
                 self.engine.locks.release(self)
 
+    def abort_idle_transaction(self) -> None:
+        """Roll back a transaction that others wait for and whose client does nothing."""
+        with self.lock:
+            self.abort_transaction("it was idle while other sessions waited for its tables.")
+
     def rollback_transaction(self) -> None:
         """Undo what is open and let go of its tables."""
+        self.aborted_by = None
         if self.in_transaction:
             try:
                 with suppress(duckdb.TransactionException):
@@ -319,6 +353,12 @@ class LocalCursor(FakeSnowflakeCursor):
             return self._transaction_statement(transaction)
         if created := _CREATE_NAMESPACE.match(sql):
             return self._create_namespace(created)
+        if self.session.aborted_by is not None:
+            raise ProgrammingError(
+                msg=f"The transaction was rolled back: {self.session.aborted_by} Send ROLLBACK, then run it again.",
+                errno=625,
+                sqlstate="40001",
+            )
         answer = AccountStatements(self.session).answer(sql)
         if isinstance(answer, str):
             return message_result(answer)
@@ -418,17 +458,22 @@ class LocalCursor(FakeSnowflakeCursor):
 
         tables = [self._lock_name(table) for table in changed_tables(expression)]
         append_only = isinstance(expression, exp.Insert) and not expression.args.get("overwrite")
-        attempts = 1 if session.in_transaction else CONFLICT_ATTEMPTS
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, CONFLICT_ATTEMPTS + 1):
             try:
                 self.engine.locks.acquire(
                     session, tables, exclusive=not append_only, timeout_seconds=LOCK_TIMEOUT_SECONDS
                 )
-                return self._translate_and_execute(expression.copy(), sql, parameters)
-            except duckdb.TransactionException:
-                if attempt == attempts:
+                result = self._translate_and_execute(expression.copy(), sql, parameters)
+                if session.in_transaction and changes_data:
+                    session.journal.append(JournalEntry(expression, sql, parameters, result.affected_rows))
+                return result
+            except duckdb.TransactionException as error:
+                if attempt == CONFLICT_ATTEMPTS:
+                    session.abort_transaction(str(error))
                     raise
                 time.sleep(min(1.0, 0.01 * 2**attempt))
+                if session.in_transaction:
+                    self._replay(error)
             except LockTimeoutError as error:
                 raise ProgrammingError(
                     msg=f"Statement was aborted: lock on {error} is held by another transaction for more than "
@@ -446,6 +491,27 @@ class LocalCursor(FakeSnowflakeCursor):
                 if not session.in_transaction:
                     self.engine.locks.release(session)
         raise AssertionError("the loop returns or raises")
+
+    def _replay(self, conflict: duckdb.TransactionException) -> None:
+        """Run the open transaction's changes again on what is committed by now.
+
+        Snowflake's transactions see what others committed; DuckDB's see the state they began with, and fail when they
+        change a row that another transaction changed since. The tables changed so far are still locked, so running
+        the changes again does the same, which the counts of changed rows confirm.
+        """
+        session = self.session
+        journal = list(session.journal)
+        try:
+            with suppress(duckdb.Error):
+                self._duck_conn.rollback()
+            self._duck_conn.begin()
+            for entry in journal:
+                again = self._translate_and_execute(entry.expression.copy(), entry.sql, entry.parameters)
+                if again.affected_rows != entry.affected_rows or BATCH_RELATION in entry.sql:
+                    raise conflict
+        except BaseException as error:
+            session.abort_transaction(str(conflict))
+            raise conflict from error
 
     def _lock_name(self, table: exp.Table) -> str:
         parts = dialect.upper_case_identifiers(table.copy())
