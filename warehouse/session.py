@@ -71,12 +71,11 @@ class Session:
 
     def arrow(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
         """The result of a query as one Arrow table with lower-case column names."""
-        import pyarrow as pa
-
         with self._connection.cursor() as cursor:
             cursor.execute(sql, tuple(values)) if values else cursor.execute(sql)
-            batches = list(cursor.fetch_arrow_batches())
-            table = pa.concat_tables(batches) if batches else _empty_table(cursor.description)
+            # The connector fails on a result of no batch, which is what the local warehouse sends for no rows.
+            found = cursor.fetch_arrow_all(force_return_table=True) if cursor.rowcount else None
+            table = _empty_table(cursor.description) if found is None else found
             return table.rename_columns([name.lower() for name in table.column_names])
 
     def script(self, text: str) -> int:
