@@ -115,7 +115,7 @@ def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
 
 
 def finding_chart(finding: Finding, name: str) -> str:
-    """The product's history (range and median of each stretch of days) with the finding and what was expected.
+    """The product's history, range and median of each stretch of days, with the finding and what was expected.
 
     Returns '' where there is no history, no day or no observed value to draw.
     """
@@ -144,11 +144,8 @@ def finding_chart(finding: Finding, name: str) -> str:
             _value_axis(axes, min(smallest, 0.0), largest)
         if expected is not None:
             axes.axhline(expected, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-        if len(middles) > 1:
-            axes.fill_between(middles, lowest, highest, color=DAILY, linewidth=0, zorder=1)
-            axes.plot(middles, median, color=AVERAGE, linewidth=1.5, zorder=3)
-        else:
-            axes.plot(middles, median, linestyle="none", marker="o", markersize=4, color=AVERAGE, zorder=3)
+        axes.vlines(middles, lowest, highest, color=DAILY, linewidth=3, zorder=1)
+        axes.plot(middles, median, linestyle="none", marker="o", markersize=3, color=AVERAGE, zorder=3)
         colour = CRITICAL if finding.row["severity"] == "critical" else WARNING
         axes.plot(
             [day],
