@@ -1,6 +1,6 @@
-{#- Text without the blanks around it; NULL where nothing is left. -#}
+{#- Text without the blanks around it, tabs and line breaks being blanks; NULL where nothing is left. -#}
 {% macro clean_text(column) -%}
-    nullif(trim({{ column }}, ' \t\r\n'), '')
+    nullif(trim(translate({{ column }}, '\t\r\n', '   ')), '')
 {%- endmacro %}
 
 {#- An identifier; a source that writes ids as numbers with a decimal part (17850.0) gets its decimal part cut. -#}

@@ -39,7 +39,7 @@ renamed as (
 
         -- why the row is refused: every reason, NULL when there is none
         nullif(
-            rtrim(
+            regexp_replace(
                 iff(
                     rate_date is null,
                     'rate_date ''' || coalesce(rate_date_text, '') || ''' is not a day as YYYY-MM-DD; ',
@@ -60,7 +60,8 @@ renamed as (
                     '',
                     'rate ''' || coalesce(rate_text, '') || ''' is not a positive plain decimal number; '
                 ),
-                '; '
+                '; $',
+                ''
             ),
             ''
         ) as reject_reason,

@@ -65,7 +65,8 @@ timed as (
         *,
         {{ text_to_utc('ordered_at_text', 'ordered_at_reading', 'timezone') }} as ordered_at,
         {{ text_to_utc('updated_at_text', 'updated_at_reading', 'timezone') }} as updated_at,
-        round(quantity * unit_price, 4) as gross_amount,
+        -- 18 x 18 digits need more than 18 to be multiplied in
+        round(quantity::number(38, 4) * unit_price, 4) as gross_amount,
         case
             when order_status_text in ('canceled', 'cancel', 'void', 'voided') then 'cancelled'
             when order_status_text in ('return', 'refund', 'refunded') then 'returned'
@@ -126,7 +127,7 @@ renamed as (
 
         -- why the row is refused: every reason, NULL when there is none
         nullif(
-            rtrim(
+            regexp_replace(
                 iff(
                     dated.has_conventions,
                     '',
@@ -166,7 +167,8 @@ renamed as (
                         then 'currency ''' || dated.currency_text || ''' is not a three-letter code; '
                     else ''
                 end,
-                '; '
+                '; $',
+                ''
             ),
             ''
         ) as reject_reason,

@@ -62,7 +62,7 @@ renamed as (
 
         -- why the row is refused: every reason, NULL when there is none
         nullif(
-            rtrim(
+            regexp_replace(
                 iff(
                     has_conventions,
                     '',
@@ -81,7 +81,8 @@ renamed as (
                     || ''' is not a time as YYYY-MM-DD HH:MM[:SS], with or without offset; ',
                     ''
                 ),
-                '; '
+                '; $',
+                ''
             ),
             ''
         ) as reject_reason,

@@ -1,0 +1,176 @@
+"""The dbt project on a local warehouse: start it, deliver files to RAW as ingestion would, run dbt, read tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import snowflake.connector
+
+from tests.dbt.oracle import Delivery
+from warehouse.contract import ENTITIES
+from warehouse.local.services import connection_parameters, start_service, stop_service
+from warehouse.migrations import migrate
+from warehouse.session import Session
+
+PROJECT = Path(__file__).resolve().parents[2]
+FIRST_RUN = datetime(2026, 1, 1)
+DATABASE = "ANALYTICS"
+
+
+@dataclass
+class Star:
+    """A migrated local warehouse and the dbt project on it."""
+
+    session: Session
+    port: int
+    folder: Path
+    runs: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environment = {
+            "CUSTOMER_ANALYTICS_TARGET": "local",
+            "CUSTOMER_ANALYTICS_LOCAL_HOST": "127.0.0.1",
+            "CUSTOMER_ANALYTICS_LOCAL_PORT": str(self.port),
+            "CUSTOMER_ANALYTICS_DATABASE": DATABASE,
+            "DBT_PROJECT_DIR": str(PROJECT / "dbt"),
+            "DBT_PROFILES_DIR": str(PROJECT / "dbt"),
+            "DBT_TARGET_PATH": str(self.folder / "target"),
+            "DBT_LOG_PATH": str(self.folder / "logs"),
+        }
+
+    def describe_source(
+        self,
+        name: str,
+        *,
+        timezone: str = "Europe/London",
+        currency: str = "GBP",
+        cancellation_prefix: str | None = None,
+        adjustment_prefix: str | None = None,
+        non_product_pattern: str | None = None,
+        float_formatted_ids: bool = False,
+    ) -> None:
+        """Enter a source's conventions."""
+        self.session.execute(
+            "insert into ops.source_conventions values (?, ?, ?, ?, ?, ?, ?, 'a mapping')",
+            [
+                name,
+                timezone,
+                currency,
+                cancellation_prefix,
+                adjustment_prefix,
+                non_product_pattern,
+                float_formatted_ids,
+            ],
+        )
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """What one ingestion run does: rows to RAW by COPY, files to the ledger as loaded."""
+        self.runs += 1
+        started = FIRST_RUN + timedelta(hours=self.runs)
+        for entity in ENTITIES:
+            chosen = [one for one in deliveries if one.entity == entity]
+            if chosen:
+                self._copy(entity, chosen, started)
+        for source, entity in sorted({(one.source, one.entity) for one in deliveries}):
+            contents = [
+                (one.name, one.content_hash) for one in deliveries if (one.source, one.entity) == (source, entity)
+            ]
+            self.record_files(source, entity, contents, started)
+
+    def _copy(self, entity: str, deliveries: Sequence[Delivery], started: datetime) -> None:
+        records = [
+            {column: row.get(column) for column in ENTITIES[entity].columns}
+            | {
+                "_source_system": one.source,
+                "_source_file": one.name,
+                "_source_hash": one.content_hash,
+                "_source_row": place,
+                "_batch_id": f"run-{self.runs}",
+                "_ingested_at": started,
+            }
+            for one in deliveries
+            for place, row in enumerate(one.rows, start=1)
+        ]
+        schema = pa.schema(
+            [(column, pa.string()) for column in ENTITIES[entity].columns]
+            + [(column, pa.string()) for column in ("_source_system", "_source_file", "_source_hash")]
+            + [("_source_row", pa.int64()), ("_batch_id", pa.string()), ("_ingested_at", pa.timestamp("us"))]
+        )
+        self.copy_table(entity, pa.Table.from_pylist(records, schema=schema))
+
+    def copy_table(self, entity: str, table: pa.Table) -> None:
+        """Load an Arrow table with the RAW contract's columns."""
+        folder = self.folder / "lake" / f"{entity}-{self.runs}"
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part.parquet")
+        self.session.execute(f"create or replace stage raw.test_lake url = 'file://{folder}/'")
+        self.session.execute(
+            f"copy into raw.{entity} from @raw.test_lake file_format = (format_name = 'RAW.STAGED_PARQUET') "
+            "match_by_column_name = case_insensitive"
+        )
+
+    def record_files(self, source: str, entity: str, contents: Sequence[tuple[str, str]], moment: datetime) -> None:
+        """Enter loaded files, (name, content hash) each, in the ledger."""
+        row = "(?, ?, ?, ?, '/landing', 1, 'loaded', ?, ?, ?, ?)"
+        values = [
+            value
+            for name, content_hash in contents
+            for value in (source, entity, name, content_hash[:8], content_hash, f"run-{self.runs}", moment, moment)
+        ]
+        self.session.execute(
+            "insert into ops.files (source_system, entity, file_key, etag, landing_url, size_bytes, state,"
+            f" content_hash, run_id, planned_at, loaded_at) values {', '.join([row] * len(contents))}",
+            [value.isoformat(" ") if isinstance(value, datetime) else value for value in values],
+        )
+
+    def dbt(self, *arguments: str) -> Any:
+        """Run dbt in this process; returns its result.
+
+        Raises:
+            AssertionError: dbt failed; the message names each node and what it said.
+        """
+        from dbt.cli.main import dbtRunner
+
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            outcome = dbtRunner().invoke([*arguments, "--log-level", "none", "--log-level-file", "debug"])
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        nodes = getattr(outcome.result, "results", None) or []
+        failed = [f"{one.node.name}: {one.message}" for one in nodes if one.status in ("error", "fail", "warn")]
+        assert outcome.success, f"dbt {' '.join(arguments)}: {outcome.exception or ''}\n" + "\n".join(failed)
+        return outcome.result
+
+    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a query."""
+        return self.session.rows(sql, values)
+
+    def table(self, name: str) -> list[tuple[str, ...]]:
+        """Contents of a table as text, sorted: for comparing."""
+        return sorted(tuple(str(value) for value in row.values()) for row in self.rows(f"select * from {name}"))
+
+
+@contextmanager
+def running_star(folder: Path) -> Iterator[Star]:
+    """A fresh local warehouse with the project's DDL applied, stopped at the end."""
+    status = start_service("warehouse", folder / "home")
+    try:
+        connection = snowflake.connector.connect(**connection_parameters(status), paramstyle="qmark")
+        with Session(connection) as session:
+            migrate(session, database=DATABASE, warehouse="TESTS")
+            session.execute(f"use database {DATABASE}")
+            assert status.port is not None
+            yield Star(session, status.port, folder)
+    finally:
+        stop_service("warehouse", folder / "home")
