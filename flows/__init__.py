@@ -1,6 +1,6 @@
 """The pipeline: settings, steps, tasks, flows and the command line.
 
-`from flows import customer_analytics` gives the flow; it is imported when asked for, so that steps stay free of Prefect.
+`from flows import customer_analytics` gives the flow. It is imported when asked for: steps stay free of Prefect.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from functools import wraps
@@ -131,7 +131,7 @@ def _root() -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 
-# Services --------------------------------------------------------------------------------------------------------------
+# Services ----------------------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -192,7 +192,7 @@ def migrate(
     out.print(f"applied {', '.join(applied)}" if applied else "nothing to apply: the warehouse is up to date")
 
 
-# Data ------------------------------------------------------------------------------------------------------------------
+# Data --------------------------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -239,13 +239,13 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """Run the whole pipeline: ingest what has landed, transform, check, report."""
-    from flows.steps.runs import landing_url, new_run_id
+    from flows.steps.runs import landing_url, new_run_id, parse_start
 
     settings = _settings()
     _configure_logging(settings, verbose=verbose)
     os.environ["CUSTOMER_ANALYTICS_ENGINE"] = engine.value
     os.environ["CUSTOMER_ANALYTICS_HOME"] = str(settings.home)
-    start = datetime.fromisoformat(started_at) if started_at else datetime.now(UTC)
+    start = parse_start(started_at)
     parameters = {
         "source": source,
         "landing": landing_url(landing, source, settings),

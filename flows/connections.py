@@ -67,12 +67,13 @@ def open_lake(settings: Settings, url: str = "") -> Lake:
     """The lake of the settings, or the landing folder or bucket at `url`."""
     from flows.lake import open_lake as open_url
 
+    secret = settings.aws_secret_access_key
     return open_url(
         url or settings.lake,
         endpoint_url=settings.aws_endpoint_url,
         region=settings.aws_region,
         access_key_id=settings.aws_access_key_id,
-        secret_access_key=settings.aws_secret_access_key,
+        secret_access_key=secret.get_secret_value() if secret else None,
         block=settings.s3_block,
     )
 
@@ -164,7 +165,7 @@ def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str,
     from prefect_dbt import PrefectDbtRunner, PrefectDbtSettings
 
     class ProfileOfProject(PrefectDbtSettings):
-        """Our profiles.yml reads environment variables only; Prefect's templating would ask an API server for blocks."""
+        """Our profiles.yml reads the environment only; Prefect's templating would ask an API server for blocks."""
 
         @contextmanager
         def resolve_profiles_yml(self) -> Iterator[str]:

@@ -32,9 +32,7 @@ def ingest_batch(
     run: RunIdentity | None = None,
 ) -> LoadSummary:
     """Legacy files into RAW: discover, stage (mapped over groups of files), load."""
-    run = begin_run(
-        flow="ingest_batch", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run
-    )
+    run = begin_run(flow="ingest_batch", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
     groups = discover_files(run=run)
     staged = stage_files.map(group=groups, run=unmapped(run))
     return load_staged(run=run, wait_for=[staged])
@@ -89,9 +87,7 @@ def customer_analytics(
         run_id: the run's id, if it is decided already.
         started_at: the run's start (ISO 8601, UTC), if it is decided already.
     """
-    run = begin_run(
-        flow="customer_analytics", source=source, landing=landing, run_id=run_id, started_at=started_at
-    )
+    run = begin_run(flow="customer_analytics", source=source, landing=landing, run_id=run_id, started_at=started_at)
     ingest_batch(source=source, landing=landing, run=run)
     transform(source=source, landing=landing, run=run)
     return quality(source=source, landing=landing, run=run)

@@ -24,6 +24,12 @@ LOGARITHMIC_FROM = 20
 """A finding this many times off its product's usual values is drawn on a logarithmic axis; the usual would be a flat
 line on a linear one."""
 
+CUT_FROM, CUT_ABOVE = 6, 3
+"""A trend whose largest day is at least `CUT_FROM` times the 90th percentile of its days is cut off above `CUT_ABOVE`
+times that percentile; weekly and yearly seasons stay well below. Set by eye on the sample shop and on real orders."""
+MOST_DAYS_BEYOND = 5
+FEWEST_DAYS_TO_CUT = 14
+
 # Colours that stand for a CSS variable; each is used for nothing else.
 INK, GRID, DAILY, AVERAGE, CRITICAL, WARNING, HOLIDAY, PAPER = (f"#0a000{number}" for number in range(1, 9))
 VARIABLES = {
@@ -56,6 +62,21 @@ NARROW = Shape(width=360, height=200, left=44, date_ticks=5)
 SMALL = Shape(width=320, height=150, left=48, date_ticks=5)
 
 
+def days_beyond(days: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The few days (at most `MOST_DAYS_BEYOND`) so far above all others that they would flatten them, largest first.
+
+    Empty where no day is, or where so many are that they are no exception.
+    """
+    ranked = sorted(days, key=lambda row: Decimal(row["net_amount"]), reverse=True)
+    if len(ranked) < FEWEST_DAYS_TO_CUT:
+        return []
+    usual = ranked[len(ranked) // 10]["net_amount"]
+    if usual <= 0 or ranked[0]["net_amount"] < CUT_FROM * usual:
+        return []
+    beyond = [row for row in ranked if row["net_amount"] > CUT_ABOVE * usual]
+    return beyond if len(beyond) <= MOST_DAYS_BEYOND else []
+
+
 def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
     """Net amount by business day with its seven-day average, holidays shaded, days with findings marked.
 
@@ -82,7 +103,22 @@ def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
                 axes.axvspan(place - 0.5, place + 0.5, color=HOLIDAY, linewidth=0, zorder=0)
         axes.stairs(amounts, np.append(days - 0.5, days[-1] + 0.5), fill=True, color=DAILY, linewidth=0, zorder=2)
         axes.plot(days, averages, color=AVERAGE, linewidth=2, zorder=3)
-        _value_axis(axes, float(amounts.min(initial=0)), float(amounts.max(initial=0)))
+        beyond = days_beyond(trend.days)
+        ordinary = np.sort(amounts)[: len(amounts) - len(beyond)]
+        _value_axis(axes, float(amounts.min(initial=0)), float(ordinary.max(initial=0)))
+        top = axes.get_ylim()[1]
+        for row in beyond:
+            place = place_of[row["date_day"]]
+            is_late = place > (days[0] + days[-1]) / 2
+            axes.annotate(
+                f"↑ {short_number(float(row['net_amount']))}",
+                (place, top),
+                xytext=(-7 if is_late else 7, -1),
+                textcoords="offset points",
+                ha="right" if is_late else "left",
+                va="top",
+                zorder=6,
+            )
         warned = [row["date_day"] for row in trend.findings if row["warning_findings"] and row["date_day"] in place_of]
         grave = [row["date_day"] for row in trend.findings if row["critical_findings"] and row["date_day"] in place_of]
         axes.plot(
@@ -99,7 +135,7 @@ def trend_chart(trend: Trend, shape: Shape, name: str) -> str:
         above = axes.transData + ScaledTranslation(0, 9 / POINTS_PER_INCH, figure.dpi_scale_trans)
         axes.plot(
             [place_of[day] for day in grave],
-            [max(amount_of[day], 0.0) for day in grave],
+            [min(max(amount_of[day], 0.0), top) for day in grave],
             transform=above,
             linestyle="none",
             marker="v",

@@ -21,7 +21,7 @@ def render(contents: Contents, shop_timezone: str) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from flows.reporting.charts import NARROW, WIDE, extremes, finding_chart, trend_chart
+    from flows.reporting.charts import NARROW, WIDE, days_beyond, extremes, finding_chart, trend_chart
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -51,6 +51,7 @@ def render(contents: Contents, shop_timezone: str) -> str:
             "wide": Markup(trend_chart(trend, WIDE, f"trend{position}w")),
             "narrow": Markup(trend_chart(trend, NARROW, f"trend{position}n")),
             "extremes": extremes(trend.days),
+            "beyond": days_beyond(trend.days),
         }
         for position, trend in enumerate(contents.trends, start=1)
     ]

@@ -37,6 +37,8 @@ class CsvReader(LineReader):
         data, ended = self._begin()
         fields = self._mapping.fields or 0
         if self._mapping.header:
+            while not ended and not self._holds_header(data):
+                data, ended = self._more(data)
             names, data = self._take_header(data)
             if names is None:
                 return
@@ -61,6 +63,15 @@ class CsvReader(LineReader):
             if ended:
                 return
             data, ended = self._more(data[scan.consumed :])
+
+    def _holds_header(self, data: bytes) -> bool:
+        """Whether the first line that is not blank is there to its end, and to its closing quote if it has one."""
+        start = len(data) - len(data.lstrip(b"\r\n"))
+        end = data.find(self._newline, start)
+        quote = self._mapping.quote
+        if start == len(data) or end < 0:
+            return False
+        return quote is None or data.count(quote.encode(), start, end) % 2 == 0 or len(data) - start > MAX_HEADER_BYTES
 
     def _take_header(self, data: bytes) -> tuple[list[str] | None, bytes]:
         """The header's names and the data after it; None where there is nothing but blank lines."""

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from flows.connections import open_lake, open_session
 from flows.results import FileGroup, LoadSummary, RunIdentity, StagedGroup
 from flows.settings import Settings
+from warehouse import ledger
+from warehouse.contract import ENTITIES
+from warehouse.loading import LoadError, copy_files, define_lake_stage, lake_is_readable
+from warehouse.session import statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +47,6 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
     from flows.sources.grouping import plan_groups
     from flows.sources.landing import find_landing_files
     from flows.sources.mapping import load_mapping
-    from warehouse import ledger
 
     mapping = load_mapping(run.source, settings.sources_dir)
     landing = open_lake(settings, run.landing)
@@ -108,8 +111,6 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     """
     from flows.sources.mapping import load_mapping
     from flows.sources.staging import stage_file
-    from warehouse import ledger
-    from warehouse.loading import copy_files
 
     mapping = load_mapping(run.source, settings.sources_dir)
     landing, lake = open_lake(settings, run.landing), open_lake(settings)
@@ -173,16 +174,12 @@ def _ledger_row(file: StagedFile, etag: str, staged_at: str) -> dict[str, Any]:
 
 def prepare_lake_stage(session: Session, settings: Settings) -> None:
     """Point the warehouse's stage at the lake, where the warehouse can reach it."""
-    from warehouse.loading import define_lake_stage
-
     if _upload(settings) is None:
         define_lake_stage(session, settings.lake, settings.snowflake_storage_integration)
 
 
 def _upload(settings: Settings) -> Callable[[str, Path], None] | None:
     """How a staged file gets to the warehouse: None where the warehouse reads the lake itself."""
-    from warehouse.loading import lake_is_readable
-
     if lake_is_readable(
         settings.lake, target=settings.target, storage_integration=settings.snowflake_storage_integration
     ):
@@ -207,11 +204,6 @@ def load_staged(run: RunIdentity, settings: Settings) -> LoadSummary:
         warehouse.loading.LoadError: COPY loaded another number of rows than were staged; nothing of the table's files
             is loaded then.
     """
-    from warehouse import ledger
-    from warehouse.contract import ENTITIES
-    from warehouse.loading import LoadError, copy_files
-    from warehouse.session import statement
-
     files_loaded = rows_loaded = 0
     upload = _upload(settings)
     with open_session(settings) as session:
@@ -224,7 +216,7 @@ def load_staged(run: RunIdentity, settings: Settings) -> LoadSummary:
                 }
                 if not claimed:
                     continue
-                loaded = []
+                loaded: list[dict[str, Any]] = []
                 for file in copy_files(session, f"RAW.{entity.table}", sorted(claimed), upload=upload):
                     row = claimed[file.staged_key]
                     rows = file.rows_loaded

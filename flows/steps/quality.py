@@ -19,16 +19,16 @@ from flows.results import (
     TestSummary,
 )
 from flows.settings import Settings
+from warehouse import ledger
+from warehouse.session import Session, statement
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from warehouse.session import Session
-
 logger = logging.getLogger(__name__)
 
 MINIMUM_HISTORY_ROWS = 1000
-"""Fewer earlier order lines than this teach a model nothing; then only rules are applied, against the lines themselves."""
+"""Fewer earlier order lines than this teach a model nothing; the lines then have to be judged among themselves."""
 
 
 class QualityError(RuntimeError):
@@ -41,8 +41,6 @@ def reconcile(run: RunIdentity, settings: Settings) -> ReconciliationSummary:
     Results go to QUALITY.RECONCILIATIONS. A failed check does not raise here: `conclude_run` fails the run, after the
     report has been written.
     """
-    from warehouse import ledger
-    from warehouse.session import statement
 
     with open_session(settings) as session:
         checks = session.rows(statement("reconcile"), [run.source])
@@ -81,8 +79,6 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
     transaction, so that a run that dies here is repeated with the same result.
     """
     from detectors import OrderAnomalyModel
-    from warehouse import ledger
-    from warehouse.session import statement
 
     notes: list[str] = []
     scored = critical = findings = 0
@@ -171,7 +167,6 @@ def send_alerts(run: RunIdentity, settings: Settings) -> AlertSummary:
     and fails nothing.
     """
     from flows.alerts import Alert, deliver
-    from warehouse.session import statement
 
     with open_session(settings) as session:
         anomalies = session.rows(statement("gravest_anomalies"), [run.run_id, settings.alert_findings_shown])
@@ -211,7 +206,6 @@ def conclude_run(
     Raises:
         QualityError: a reconciliation or a dbt test failed; the ledger says so too.
     """
-    from warehouse import ledger
 
     with open_session(settings) as session:
         summary = summarize(session, run, tests, reconciliation, anomalies, report)
@@ -235,7 +229,6 @@ def summarize(
     report: ReportLocation,
 ) -> RunSummary:
     """The summary of a run, from the ledger and the results of its checks."""
-    from warehouse.session import statement
 
     files = session.rows(statement("run_files_summary"), [run.run_id])
     by_state: dict[str, int] = {}
@@ -257,7 +250,6 @@ def summarize(
 
 def stored_summary(session: Session, run_id: str) -> RunSummary | None:
     """The summary of a run as the ledger has it; None where the run did not come that far."""
-    from warehouse.session import statement
 
     rows = session.rows(statement("summary_of_run"), [run_id])
     if not rows or not rows[0]["summary"] or "reconciliation_failures" not in rows[0]["summary"]:

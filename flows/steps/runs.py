@@ -12,6 +12,9 @@ from pathlib import Path
 from flows.connections import open_session
 from flows.results import RunIdentity
 from flows.settings import ConfigurationError, Settings
+from warehouse import ledger
+from warehouse.migrations import fill_holidays, migrate
+from warehouse.session import Session, statement
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,21 @@ logger = logging.getLogger(__name__)
 def new_run_id(started_at: datetime) -> str:
     """A run id that sorts by time: `20250301T120000Z-1a2b3c4d`."""
     return f"{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
+def parse_start(text: str) -> datetime:
+    """A run's start as UTC; empty text means now, a time without offset is UTC.
+
+    Raises:
+        ConfigurationError: the text is no ISO 8601 time.
+    """
+    if not text:
+        return datetime.now(UTC)
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"started_at is {text!r}; expected ISO 8601, e.g. 2025-03-01T12:00:00+00:00") from None
+    return start.astimezone(UTC) if start.tzinfo else start.replace(tzinfo=UTC)
 
 
 def begin_run(
@@ -36,21 +54,12 @@ def begin_run(
         settings: the settings.
 
     Raises:
-        ConfigurationError: `started_at` is no time, or there is no mapping for the source.
+        ConfigurationError: `started_at` is no time.
+        flows.sources.mapping.MappingError: there is no mapping for the source, or it is wrong.
     """
     if run is not None:
         return run
-    from flows.sources.mapping import load_mapping
-    from warehouse import ledger
-
-    mapping = load_mapping(source, settings.sources_dir)
-    try:
-        start = datetime.fromisoformat(started_at) if started_at else datetime.now(UTC)
-    except ValueError:
-        raise ConfigurationError(
-            f"started_at is {started_at!r}; expected ISO 8601, e.g. 2025-03-01T12:00:00+00:00"
-        ) from None
-    start = start.astimezone(UTC) if start.tzinfo else start.replace(tzinfo=UTC)
+    start = parse_start(started_at)
     identity = RunIdentity(
         run_id=run_id or new_run_id(start),
         flow=flow,
@@ -59,27 +68,11 @@ def begin_run(
         started_at=start,
     )
     with open_session(settings) as session:
-        from warehouse.migrations import migrate
-
         applied = migrate(session, database=settings.database, warehouse=settings.snowflake_warehouse)
         if applied:
             logger.info("warehouse: applied %s", ", ".join(applied))
             fill_calendar(session, settings)
-        conventions = mapping.conventions
-        path = settings.sources_dir / f"{source}.yml"
-        session.execute(
-            _statement("save_conventions"),
-            [
-                source,
-                mapping.timezone,
-                mapping.currency,
-                conventions.cancellation_prefix,
-                conventions.adjustment_prefix,
-                conventions.non_product_pattern,
-                conventions.float_formatted_ids,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
-            ],
-        )
+        save_conventions(session, source, settings)
         ledger.begin_run(
             session,
             [
@@ -95,25 +88,40 @@ def begin_run(
     return identity
 
 
-def _statement(name: str) -> str:
-    from warehouse.session import statement
+def save_conventions(session: Session, source: str, settings: Settings) -> None:
+    """Enter what a source's mapping says of its conventions, for staging's SQL.
 
-    return statement(name)
+    Raises:
+        flows.sources.mapping.MappingError: there is no mapping for the source, or it is wrong.
+    """
+    from flows.sources.mapping import load_mapping
+
+    mapping = load_mapping(source, settings.sources_dir)
+    conventions = mapping.conventions
+    session.execute(
+        statement("save_conventions"),
+        [
+            source,
+            mapping.timezone,
+            mapping.currency,
+            conventions.cancellation_prefix,
+            conventions.adjustment_prefix,
+            conventions.non_product_pattern,
+            conventions.float_formatted_ids,
+            hashlib.sha256((settings.sources_dir / f"{source}.yml").read_bytes()).hexdigest(),
+        ],
+    )
 
 
 def landing_url(landing: str, source: str, settings: Settings) -> str:
     """Where the files of a source land: what was asked for, as an absolute path or URL, or the default."""
     if not landing:
         return str(settings.home / "landing" / source)
-    return landing if "://" in landing else str(Path(landing).expanduser().absolute())
+    return landing if "://" in landing else str(Path(os.path.abspath(Path(landing).expanduser())))
 
 
-def fill_calendar(session: object, settings: Settings) -> int:
+def fill_calendar(session: Session, settings: Settings) -> int:
     """Enter the public holidays of the shop's country, for DIM_DATE; returns how many there are."""
-    from warehouse.migrations import fill_holidays
-    from warehouse.session import Session
-
-    assert isinstance(session, Session)
     return fill_holidays(
         session,
         settings.shop_country,

@@ -8,6 +8,7 @@ from typing import Any
 from flows.connections import DbtError, invoke_dbt, open_session
 from flows.results import LayerSummary, RunIdentity, TestSummary
 from flows.settings import Settings
+from warehouse import ledger
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,6 @@ def run_dbt_layer(layer: str, run: RunIdentity, settings: Settings) -> LayerSumm
         details = "; ".join(f"{item.node.name}: {item.message}" for item in failed)
         raise DbtError(f"dbt {layer}: {len(failed)} of {len(result.results)} models failed: {details}")
     if layer == "marts" and run.flow == "transform":
-        from warehouse import ledger
-
         with open_session(settings) as session:
             ledger.finish_run(session, run.run_id, "completed", {"layers": list(LAYERS)})
     return LayerSummary(layer=layer, models=len(result.results), seconds=round(float(result.elapsed_time), 2))
@@ -72,8 +71,6 @@ def run_dbt_tests(run: RunIdentity, settings: Settings) -> TestSummary:
     Raises:
         DbtError: dbt could not run.
     """
-    from warehouse import ledger
-
     result = invoke_dbt(settings, ["test", "--exclude", "test_type:unit"], dbt_variables(settings))
     tested_at = ledger.utc_now()
     rows = [
