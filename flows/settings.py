@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -78,8 +80,9 @@ class Settings(BaseSettings):
     shop_country: str = "GB"
     """ISO 3166 code whose public holidays DIM_DATE carries."""
     fiscal_year_start_month: Annotated[int, Field(ge=1, le=12)] = 4
-    calendar_start: str = "2009-01-01"
-    calendar_end: str = "2035-12-31"
+    calendar_start: date = date(2009, 1, 1)
+    """First day of DIM_DATE; orders before it have no date row, so let it be early enough."""
+    calendar_end: date = date(2035, 12, 31)
 
     # Ingestion -------------------------------------------------------------------------------------------------------
     file_group_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
@@ -102,6 +105,15 @@ class Settings(BaseSettings):
     """Findings written out in one alert; the rest is counted."""
     alert_urls: list[SecretStr] = []
     """Apprise URLs that alerts go to, as a JSON list. Empty: alerts are only logged."""
+
+    @field_validator("shop_timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("shop_timezone: expected an IANA timezone, e.g. Europe/London") from None
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:

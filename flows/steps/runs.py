@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.connections import open_session
@@ -125,6 +125,6 @@ def fill_calendar(session: Session, settings: Settings) -> int:
     return fill_holidays(
         session,
         settings.shop_country,
-        date.fromisoformat(settings.calendar_start),
-        date.fromisoformat(settings.calendar_end),
+        settings.calendar_start,
+        settings.calendar_end,
     )

@@ -29,8 +29,8 @@ def dbt_variables(settings: Settings) -> dict[str, Any]:
         "shop_timezone": settings.shop_timezone,
         "shop_country": settings.shop_country,
         "fiscal_year_start_month": settings.fiscal_year_start_month,
-        "calendar_start": settings.calendar_start,
-        "calendar_end": settings.calendar_end,
+        "calendar_start": settings.calendar_start.isoformat(),
+        "calendar_end": settings.calendar_end.isoformat(),
     }
 
 

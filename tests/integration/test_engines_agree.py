@@ -1,0 +1,53 @@
+"""One small shop, three engines, three fresh homes: the same tables, row by row."""
+
+from __future__ import annotations
+
+import pytest
+from integration_homes import MARTS_TABLES
+
+from warehouse.sample import generate_shop
+
+pytestmark = pytest.mark.integration
+
+ENGINES = ("inline", "prefect", "airflow")
+RUN = ("--run-id", "20250601T050000Z-parity", "--started-at", "2025-06-01T05:00:00+00:00")
+
+# Everything a run leaves, but for the times at which it did.
+TABLES = {
+    **dict.fromkeys(MARTS_TABLES, "*"),
+    "raw.order_lines": "*",
+    "raw.customers": "*",
+    "raw.products": "*",
+    "raw.fx_rates": "*",
+    "staging.order_line_rejects": "*",
+    "ops.files": "file_key, etag, state, content_hash, rows_in, rows_staged, rows_loaded, control_amount, run_id",
+    "quality.anomalies": "anomaly_id, kind, score, severity, observed, expected, money_at_risk, reason",
+    "quality.reconciliations": "check_name, measure, expected_value, actual_value, is_passed",
+    "quality.test_results": "test_name, status, failures",
+}
+
+
+@pytest.fixture(scope="module")
+def homes(new_home, tmp_path_factory):
+    landing = tmp_path_factory.mktemp("landing") / "shop"
+    generate_shop(landing, customers=150, products=60, days=45, orders=900, seed=3)
+    made = {}
+    for engine in ENGINES:
+        home = new_home()
+        home.command("run", "--source", "shop", "--landing", str(landing), "--engine", engine, *RUN)
+        made[engine] = home
+    return made
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("table", TABLES)
+def test_all_engines_leave_the_same_table(homes, table):
+    contents = {engine: home.contents(table, TABLES[table]) for engine, home in homes.items()}
+    assert len(contents["inline"]) > 1
+    assert contents["prefect"] == contents["inline"]
+    assert contents["airflow"] == contents["inline"]
+
+
+def test_each_home_says_which_engine_ran(homes):
+    for engine, home in homes.items():
+        assert home.query("select engine, state from ops.runs") == [{"engine": engine, "state": "completed"}]
