@@ -19,7 +19,7 @@ import pytest
 
 from flows.connections import open_session
 from flows.reporting import render_report
-from flows.reporting.charts import short_number
+from flows.reporting.charts import days_beyond, short_number
 from flows.reporting.contents import Contents, gather, judge
 from flows.reporting.page import age, clip, exact, first_bytes, money, number, words
 from flows.results import RunIdentity
@@ -957,6 +957,23 @@ def test_verdict(
     assert (verdict.level, verdict.label) == (level, label)
     assert part in verdict.sentence
     assert verdict.findings == "The detectors found nothing unusual in what is new."
+
+
+@pytest.mark.parametrize(
+    ("amounts", "beyond"),
+    [
+        ([100] * 30, []),
+        ([100] * 30 + [599], []),
+        ([100] * 30 + [600], [600]),
+        ([100] * 60 + [900, 5000, 400, 300], [5000, 900, 400]),
+        ([100] * 90 + [900] * 6, []),
+        ([100] * 5 + [9000], []),
+        ([0] * 30 + [500], []),
+        ([-100] * 30 + [500, 100], []),
+    ],
+)
+def test_only_a_few_extreme_days_are_cut_off(amounts: list[int], beyond: list[int]) -> None:
+    assert [row["net_amount"] for row in days_beyond([{"net_amount": Decimal(value)} for value in amounts])] == beyond
 
 
 @pytest.mark.parametrize(
