@@ -127,6 +127,8 @@ def _configure_logging(settings: Settings, *, verbose: bool) -> None:
 
 @app.callback()
 def _root() -> None:
+    # Prefect and dbt would otherwise report their use to their makers.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     # The warehouse's connector warns about versions of its bundled HTTP client that nobody here can change.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
 

@@ -1,6 +1,7 @@
 """The flows. They compose tasks and other flows and do nothing else: no branching on a result, no input or output.
 
-Airflow runs the same bodies: `airflow_dags.adapter` traces them.
+Airflow runs the same bodies: `airflow_dags.adapter` traces them. A task that waits for submitted ones is submitted too:
+called directly, Prefect would answer None when one of them failed, and go on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def ingest_batch(
     run = begin_run(flow="ingest_batch", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
     groups = discover_files(run=run)
     staged = stage_files.map(group=groups, run=unmapped(run))
-    return load_staged(run=run, wait_for=[staged])
+    return load_staged.submit(run=run, wait_for=[staged]).result()
 
 
 @flow(name="transform")
@@ -69,7 +70,10 @@ def quality(
     anomalies = detect_anomalies.submit(run=run)
     alerts = send_alerts.submit(run=run, wait_for=[tests, reconciliation, anomalies])
     report = write_report.submit(run=run, wait_for=[alerts])
-    return conclude_run(run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, report=report)
+    conclusion = conclude_run.submit(
+        run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, report=report
+    )
+    return conclusion.result()
 
 
 @flow(name="customer_analytics")

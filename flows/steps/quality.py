@@ -141,8 +141,8 @@ def _anomaly_rows(run: RunIdentity, batch: pa.Table, found: pa.Table, detected_a
                 "score": finding["score"],
                 "severity": finding["severity"],
                 "entity": f"order_line {line['order_id']}/{line['line_number']}",
-                "observed": finding["observed"],
-                "expected": finding["expected"],
+                "observed": _text(finding["observed"]),
+                "expected": _text(finding["expected"]),
                 "direction": finding["direction"],
                 "money_at_risk": finding["money_at_risk"],
                 "reason": finding["reason"],
@@ -158,6 +158,13 @@ def _anomaly_rows(run: RunIdentity, batch: pa.Table, found: pa.Table, detected_a
             }
         )
     return rows
+
+
+def _text(value: float | Decimal | str | None) -> str | None:
+    """A value as people read it: numbers to four decimals, without trailing zeros."""
+    if value is None or isinstance(value, str):
+        return value
+    return f"{round(Decimal(str(value)), 4).normalize():f}"
 
 
 def send_alerts(run: RunIdentity, settings: Settings) -> AlertSummary:
