@@ -65,7 +65,9 @@ def snowflake_error(error: BaseException, statement: str) -> snowflake.connector
         if "NOT NULL" in message:
             return _programming(f"NULL result in a non-nullable column. {first_line}{shown}", 100072, "22000")
         return _programming(f"{first_line}{shown}", 100072, "23000")
-    if isinstance(error, duckdb.ConversionException):
+    if isinstance(error, duckdb.ConversionException) or (
+        isinstance(error, duckdb.InvalidInputException) and "Conversion Error" in message
+    ):
         if "timestamp" in message.lower():
             return _programming(f"Timestamp is not recognized. {first_line}{shown}", 100035, "22007")
         if "date field" in message.lower():

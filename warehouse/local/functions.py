@@ -76,6 +76,8 @@ _DATE_FORMAT = re.compile(
     "|".join(sorted(map(re.escape, _DATE_FORMAT_PARTS), key=len, reverse=True)) + r'|"[^"]*"', re.IGNORECASE
 )
 
+_TRANSLATED_OR_PART = re.compile(r"%-?.|" + _DATE_FORMAT.pattern, re.IGNORECASE)
+
 
 def rewrite(expression: Expr) -> Expr:
     """The statement with Snowflake's functions put so that the rest of the translation gives Snowflake's answers."""
@@ -120,8 +122,28 @@ def _cast(node: Expr) -> Expr:
     if node.args["to"].this in _TIMESTAMP_TYPES:
         name = "try_to_timestamp" if isinstance(node, exp.TryCast) else "to_timestamp"
         return _macro(name, node.this)
+    if node.args["to"].this in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.TIMESTAMPLTZ):
+        return _macro("try_to_instant" if isinstance(node, exp.TryCast) else "to_instant", node.this)
     if isinstance(node, exp.TryCast) and node.args["to"].this == exp.DataType.Type.DATE:
         return _macro("try_to_date", node.this)
+    return node
+
+
+def _trim(node: Expr) -> Expr:
+    """Hand fakesnow a TRIM it leaves alone: it takes LTRIM, RTRIM and the characters to trim for a plain TRIM."""
+    value = node.this
+    text = exp.DataType(this=exp.DataType.Type.VARCHAR)
+    if not (
+        isinstance(value, exp.Cast) and value.args["to"].this in (exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT)
+    ):
+        node.set("this", exp.Cast(this=value, to=text))
+    return node
+
+
+def _positional_column(node: Expr) -> Expr:
+    """$1 of a VALUES list."""
+    if isinstance(node.this, exp.Literal) and not node.this.is_string:
+        return exp.column(f"COLUMN{node.name}")
     return node
 
 
@@ -142,9 +164,9 @@ def _anonymous(node: Expr) -> Expr:
     if name in ("TO_TIMESTAMP_NTZ", "TO_TIMESTAMP") and arguments:
         return _macro("to_timestamp", *arguments[:1])
     if name in ("TO_TIMESTAMP_TZ", "TO_TIMESTAMP_LTZ") and arguments:
-        return exp.Cast(this=arguments[0], to=exp.DataType(this=exp.DataType.Type.TIMESTAMPTZ))
+        return _macro("to_instant", arguments[0])
     if name in ("TRY_TO_TIMESTAMP_TZ", "TRY_TO_TIMESTAMP_LTZ") and arguments:
-        return exp.TryCast(this=arguments[0], to=exp.DataType(this=exp.DataType.Type.TIMESTAMPTZ))
+        return _macro("try_to_instant", arguments[0])
     if name.startswith(TEXT_READER_PREFIX):
         return _macro(name.removeprefix(TEXT_READER_PREFIX).lower(), *arguments)
     if name == "HASH":
@@ -197,6 +219,17 @@ def _to_char(node: Expr) -> Expr:
         )
         return _macro("format_time", node.this, exp.Literal.string(pattern))
     return _format_number(node.this, text)
+
+
+def _time_to_text(node: Expr) -> Expr:
+    """sqlglot turns TO_CHAR of what it knows to be a time into this, and leaves the parts in mixed case (Mon)."""
+    form = node.args.get("format")
+    if isinstance(form, exp.Literal):
+        form.set(
+            "this",
+            _TRANSLATED_OR_PART.sub(lambda found: _DATE_FORMAT_PARTS.get(found[0].upper(), found[0]), form.name),
+        )
+    return node
 
 
 def _format_number(value: Expr, form: str) -> Expr:
@@ -320,10 +353,13 @@ _REWRITES: dict[str, Callable[[Expr], Expr]] = {
     "timestamptrunc": _truncate_date,
     "datetrunc": _truncate_date,
     "tochar": _to_char,
+    "timetostr": _time_to_text,
     "regexpreplace": _regexp_replace,
     "window": _ratio_to_report,
     "widthbucket": _width_bucket,
     "bytelength": _byte_length,
+    "parameter": _positional_column,
+    "trim": _trim,
     "md5numberlower64": _md5_number("MD5_NUMBER_LOWER"),
     "md5numberupper64": _md5_number("MD5_NUMBER_UPPER"),
     "explode": _flatten,

@@ -371,6 +371,8 @@ class LocalCursor(FakeSnowflakeCursor):
                 errno=1003,
                 sqlstate="42000",
             )
+        if not _is_known(expression):
+            raise NotImplementedError(" ".join(sql.split()[:2]).upper())
         if isinstance(expression, exp.Show) and (shown := self._show(expression)) is not None:
             return shown
         if isinstance(expression, exp.Describe) and isinstance(expression.this, exp.Table):
@@ -705,6 +707,19 @@ def changed_tables(expression: Expr) -> list[exp.Table]:
         targets = [expression.this]
     tables = [target.this if isinstance(target, exp.Schema) else target for target in targets]
     return [table for table in tables if isinstance(table, exp.Table)]
+
+
+_KNOWN_COMMANDS = re.compile(r"show|explain|create\s+(user|secret)|describe|set|unset", re.IGNORECASE)
+_UNKNOWN_KINDS = ("PIPE", "STREAM", "TASK", "PROCEDURE", "FUNCTION", "EXTERNAL TABLE", "ALERT", "SHARE")
+
+
+def _is_known(expression: Expr) -> bool:
+    """Whether a statement the parser did not understand, or understood only half, may go on."""
+    if isinstance(expression, exp.Command):
+        return _KNOWN_COMMANDS.match(f"{expression.this} {str(expression.expression).strip()}") is not None
+    if isinstance(expression, (exp.Create, exp.Drop)):
+        return str(expression.args.get("kind")).upper() not in _UNKNOWN_KINDS
+    return not isinstance(expression, exp.Undrop)
 
 
 def _is_session_statement(expression: Expr) -> bool:
