@@ -31,5 +31,5 @@ select
 from facts
 cross join ends
 group by facts.currency
-order by order_lines desc, facts.currency
+order by order_lines desc, facts.currency asc
 limit ?

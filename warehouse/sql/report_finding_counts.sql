@@ -8,5 +8,5 @@ select
 from quality.anomalies
 where run_id = ?
 group by kind
-order by critical_findings desc, warning_findings desc, notes desc, kind
+order by critical_findings desc, warning_findings desc, notes desc, kind asc
 limit ?

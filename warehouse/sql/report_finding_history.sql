@@ -65,5 +65,5 @@ select
     max(lines.quantity) as highest_quantity
 from lines
 inner join spans on lines.anomaly_id = spans.anomaly_id
-group by lines.anomaly_id, 2
-order by lines.anomaly_id, 2
+group by lines.anomaly_id, stretch
+order by lines.anomaly_id, stretch

@@ -28,8 +28,8 @@ left join marts.dim_date as dates on facts.order_date_key = dates.date_key
 left join marts.dim_products as products on facts.product_key = products.product_key
 where anomalies.run_id = ?
 order by
-    case anomalies.severity when 'critical' then 0 when 'warning' then 1 else 2 end,
+    case anomalies.severity when 'critical' then 0 when 'warning' then 1 else 2 end asc,
     anomalies.money_at_risk desc nulls last,
     anomalies.score desc,
-    anomalies.anomaly_id
+    anomalies.anomaly_id asc
 limit ?

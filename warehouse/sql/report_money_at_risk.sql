@@ -8,5 +8,5 @@ select
 from quality.anomalies
 where run_id = ?
 group by coalesce(currency, 'unknown')
-order by findings desc, 1
+order by findings desc, coalesce(currency, 'unknown') asc
 limit ?

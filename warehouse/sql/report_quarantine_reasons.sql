@@ -24,5 +24,5 @@ select
     count(distinct source_file) as refused_in_files
 from refused
 group by entity, reason_code
-order by refused_records desc, entity, reason_code
+order by refused_records desc, entity asc, reason_code asc
 limit ?

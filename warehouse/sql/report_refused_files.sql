@@ -9,5 +9,5 @@ from ops.files
 where
     run_id = ?
     and state in ('refused', 'empty')
-order by state desc, file_key
+order by state desc, file_key asc
 limit ?

@@ -22,7 +22,8 @@ files_of_run as (
 rejects as (
     select
         case
-            when rejects.reject_reason like 'superseded by record %' then 'superseded by a later record of the same line'
+            when rejects.reject_reason like 'superseded by record %'
+                then 'superseded by a later record of the same line'
             when rejects.reject_reason like 'superseded: %' then 'superseded: its file was delivered again'
             else regexp_replace(rejects.reject_reason, '''[^'']*''', '…')
         end as reason,
@@ -47,5 +48,5 @@ select
     sum(count_if(is_of_run and not is_superseded)) over () as unreadable_lines_of_run
 from rejects
 group by left(reason, 300), is_superseded
-order by rejected_lines_of_run desc, rejected_lines desc, 1
+order by rejected_lines_of_run desc, rejected_lines desc, left(reason, 300) asc
 limit ?

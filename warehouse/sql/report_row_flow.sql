@@ -135,4 +135,6 @@ select
 from ledger
 full outer join raw_rows on ledger.entity = raw_rows.entity
 left join fact_rows on coalesce(ledger.entity, raw_rows.entity) = fact_rows.entity
-order by iff(coalesce(ledger.entity, raw_rows.entity) = 'order_lines', 0, 1), 1
+order by
+    iff(coalesce(ledger.entity, raw_rows.entity) = 'order_lines', 0, 1),
+    coalesce(ledger.entity, raw_rows.entity)

@@ -2,6 +2,12 @@
 -- the seven days that end with the day; trailing_days how many of them the chart's window holds.
 -- Bound: 1. last day as yyyymmdd, 2. days, 3. source, 4. JSON array of currencies.
 with
+bounds as (
+    select
+        to_date(cast(? as varchar), 'YYYYMMDD') as last_day,
+        cast(? as integer) as days
+),
+
 calendar as (
     select
         dates.date_key,
@@ -9,11 +15,7 @@ calendar as (
         dates.is_holiday,
         dates.holiday_name
     from marts.dim_date as dates
-    inner join (
-        select
-            to_date(cast(? as varchar), 'YYYYMMDD') as last_day,
-            cast(? as integer) as days
-    ) as bounds
+    inner join bounds
         on
             dates.date_day <= bounds.last_day
             and dates.date_day > dateadd('day', -bounds.days, bounds.last_day)
@@ -62,7 +64,7 @@ select
         rows between 6 preceding and current row
     ) as trailing_days
 from spans
-inner join calendar on calendar.date_day >= spans.first_day
+inner join calendar on spans.first_day <= calendar.date_day
 left join sales
     on
         calendar.date_key = sales.order_date_key

@@ -9,5 +9,5 @@ from quality.test_results
 where
     run_id = ?
     and status <> 'pass'
-order by iff(status in ('fail', 'error'), 0, 1), failures desc nulls last, test_name
+order by iff(status in ('fail', 'error'), 0, 1) asc, failures desc nulls last, test_name asc
 limit ?
