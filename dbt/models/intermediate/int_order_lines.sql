@@ -39,7 +39,8 @@ conventions as (
 ),
 
 staged as (
-    select * from {{ ref('stg_order_lines') }}
+    select *
+    from {{ ref('stg_order_lines') }}
     where _source_hash in (select files.content_hash from files where files.is_claimed)
 ),
 
@@ -116,7 +117,7 @@ touched as (
 ),
 
 known as (
-    select {% for column in staged_columns %}lines.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
+    select lines.*
     from {{ this }} as lines
     inner join touched
         on
@@ -135,10 +136,12 @@ known as (
 {% endif -%}
 
 lines as (
-    select {{ staged_columns | join(', ') }} from arrived
+    select {{ staged_columns | join(', ') }}
+    from arrived
     {% if has_rows_to_keep() -%}
     union all
-    select {{ staged_columns | join(', ') }} from known
+    select {{ staged_columns | join(', ') }}
+    from known
     {%- endif %}
 ),
 
@@ -149,7 +152,8 @@ standing as (
         lines.row_reject_reason is null as is_readable,
         file_contents.is_current,
         lines.row_reject_reason is null and file_contents.is_current as is_valid,
-        lines.row_reject_reason is null and file_contents.is_current and lines.source_line_number is null as is_unnumbered
+        lines.row_reject_reason is null and file_contents.is_current and lines.source_line_number is null
+            as is_unnumbered
     from lines
     inner join file_contents
         on

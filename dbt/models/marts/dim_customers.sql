@@ -10,6 +10,13 @@ with
     'email', 'full_name', 'address', 'city', 'postal_code', 'country', 'signed_up_at', 'has_marketing_consent',
 ]) }},
 
+unknown as (
+    select known.customer_key
+    from (select {{ unknown_key() }} as customer_key) as known
+    left join {{ this }} as present on known.customer_key = present.customer_key
+    where present.customer_key is null
+),
+
 -- Customers known from orders only; the same key is completed in place when their master data arrives.
 inferred as (
     select
@@ -69,7 +76,7 @@ members as (
     union all
 
     select
-        {{ unknown_key() }},
+        unknown.customer_key,
         null,
         null,
         null,
@@ -83,7 +90,7 @@ members as (
         false,
         {{ beginning_of_time() }},
         null
-    where not exists (select 1 from {{ this }} as existing where existing.customer_key = {{ unknown_key() }})
+    from unknown
 )
 
 select

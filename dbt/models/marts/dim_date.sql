@@ -5,18 +5,18 @@
     )
 }}
 
-{%- set first_day = modules.datetime.datetime.strptime(var('calendar_start') | string, '%Y-%m-%d') %}
-{%- set last_day = modules.datetime.datetime.strptime(var('calendar_end') | string, '%Y-%m-%d') %}
 {%- set start_month = var('fiscal_year_start_month') | int %}
 
+-- A hundred years of days, cut to the calendar: a generator's size must be a constant.
 with numbers as (
     select row_number() over (order by seq4()) - 1 as day_number
-    from table(generator(rowcount => {{ (last_day - first_day).days + 1 }}))
+    from table(generator(rowcount => 36600))
 ),
 
 days as (
     select dateadd('day', day_number, '{{ var("calendar_start") }}'::date)::date as date_day
     from numbers
+    where dateadd('day', day_number, '{{ var("calendar_start") }}'::date)::date <= '{{ var("calendar_end") }}'::date
 ),
 
 holidays as (
@@ -60,7 +60,8 @@ select
     weekiso(date_day)::number(2, 0) as iso_week_number,
     yearofweekiso(date_day)::number(4, 0) as iso_year_number,
     dateadd('day', 1 - day_of_week_iso, date_day)::date as week_start_date,
-    year(dateadd('month', 11 - fiscal_months_before, date_trunc('month', date_day)))::number(4, 0) as fiscal_year_number,
+    year(dateadd('month', 11 - fiscal_months_before, date_trunc('month', date_day)))::number(4, 0)
+        as fiscal_year_number,
     (floor(fiscal_months_before / 3) + 1)::number(1, 0) as fiscal_quarter_number,
     (fiscal_months_before + 1)::number(2, 0) as fiscal_month_number,
     day_of_week_iso >= 6 as is_weekend,

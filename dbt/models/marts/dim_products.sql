@@ -10,6 +10,13 @@ with
     'product_name', 'category', 'subcategory', 'brand', 'list_price', 'list_price_currency', 'is_active',
 ]) }},
 
+unknown as (
+    select known.product_key
+    from (select {{ unknown_key() }} as product_key) as known
+    left join {{ this }} as present on known.product_key = present.product_key
+    where present.product_key is null
+),
+
 conventions as (
     select
         source_system,
@@ -47,16 +54,25 @@ descriptions as (
     group by lines.source_system, lines.product_id, lines.product_description
 ),
 
+named as (
+    select
+        source_system,
+        product_id,
+        product_description as product_name,
+        row_number() over (
+            partition by source_system, product_id
+            order by iff(product_description is null, 1, 0) asc, line_count desc, product_description asc
+        ) as place
+    from descriptions
+),
+
 inferred as (
     select
         source_system,
         product_id,
-        product_description as product_name
-    from descriptions
-    qualify row_number() over (
-        partition by source_system, product_id
-        order by iff(product_description is null, 1, 0), line_count desc, product_description
-    ) = 1
+        product_name
+    from named
+    where place = 1
 ),
 
 members as (
@@ -108,7 +124,7 @@ keyed as (
     union all
 
     select
-        {{ unknown_key() }},
+        unknown.product_key,
         null,
         null,
         null,
@@ -122,7 +138,7 @@ keyed as (
         {{ beginning_of_time() }},
         null,
         false
-    where not exists (select 1 from {{ this }} as existing where existing.product_key = {{ unknown_key() }})
+    from unknown
 )
 
 select

@@ -45,7 +45,7 @@ products as (
     from {{ ref('dim_products') }}
 )
 
--- A line whose customer or product has no member would violate NOT NULL and fail the run: it is never pointed elsewhere.
+-- A line whose customer or product has no member violates NOT NULL and fails the run: it is never pointed elsewhere.
 select
     lines.order_line_key::varchar(32) as order_line_key,
     lines.order_id::varchar as order_id,

@@ -86,7 +86,9 @@ timed as (
 dated as (
     select
         *,
-        convert_timezone('UTC', '{{ var("shop_timezone") }}', ordered_at)::date as order_date
+        convert_timezone('UTC', '{{ var("shop_timezone") }}', ordered_at)::date as order_date,
+        order_date < '{{ var("calendar_start") }}'::date or order_date > '{{ var("calendar_end") }}'::date
+            as is_outside_calendar
     from timed
 ),
 
@@ -153,10 +155,7 @@ renamed as (
                     when dated.ordered_at_reading is null
                         then 'ordered_at ''' || dated.ordered_at_text
                             || ''' is not a time as YYYY-MM-DD HH:MM[:SS], with or without offset; '
-                    when not coalesce(
-                        dated.order_date between '{{ var("calendar_start") }}'::date and '{{ var("calendar_end") }}'::date,
-                        true
-                    )
+                    when dated.is_outside_calendar
                         then 'ordered_at ''' || dated.ordered_at_text || ''' is outside the calendar, '
                             || '{{ var("calendar_start") }} to {{ var("calendar_end") }}; '
                     else ''
