@@ -40,6 +40,7 @@ class JsonLinesReader(LineReader):
         self._database: duckdb.DuckDBPyConnection | None = None
         self._keys: dict[str, None] = {}
         """Every key met so far."""
+        self._objects = 0
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader.blocks`. A file none of whose records has a required key is refused as a whole."""
@@ -60,7 +61,7 @@ class JsonLinesReader(LineReader):
                 if ended:
                     break
                 data, ended = self._more(data[scan.consumed :])
-        if self._keys:
+        if self._objects:
             _, self.layout = match_columns(self._mapping, sorted(self._keys), what="keys")
 
     def _block(self, data: bytes, scan: Scan) -> Block:
@@ -90,6 +91,7 @@ class JsonLinesReader(LineReader):
             record = int(readable[place])
             refused[record] = self._refused(data, scan, record, *_why_no_object(texts[place].as_py()))
         good = readable[is_object]
+        self._objects += len(good)
         texts = texts.filter(pa.array(is_object))
 
         columns, complete, reasons = self._columns(texts)

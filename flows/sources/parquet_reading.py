@@ -44,7 +44,7 @@ class ParquetReader:
             ):
                 by_name = {name: batch.column(name) for name in batch.schema.names}
                 yield self._block({column: by_name[names[place]] for column, place in positions.items()}, len(batch))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
             raise FileRefusedError(
                 "corrupt", f"not readable as Parquet after {self.records} rows: {error}; send the file again"
             ) from None

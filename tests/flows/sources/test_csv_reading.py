@@ -333,7 +333,7 @@ def written(rows: list[list[str]], fields: int, line_end: str, quoting: Any) -> 
 NASTY_TEXT = st.text(alphabet=st.sampled_from("ab\",\n\r é€𝒳;'0"), max_size=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_what_python_writes_is_read_back_unchanged(data: st.DataObject) -> None:
     fields = data.draw(st.integers(1, 9))
@@ -385,7 +385,7 @@ def corrupt(line: bytes, kind: str, chance: random.Random) -> bytes:
     return b",".join(fields) + end
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     fields=st.integers(4, 10),

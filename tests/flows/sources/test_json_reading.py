@@ -96,7 +96,7 @@ JSON_VALUE = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.fixed_dictionaries({"a": JSON_VALUE, "b": JSON_VALUE}), max_size=8), block=st.integers(1, 300))
 def test_what_python_writes_is_read_back_unchanged(rows: list[dict[str, Any]], block: int) -> None:
     def as_json(value: Any) -> str:
@@ -116,3 +116,8 @@ def test_what_python_writes_is_read_back_unchanged(rows: list[dict[str, Any]], b
         if len(part.source_rows):
             found.extend(zip(part.columns["x"].to_pylist(), part.columns["y"].to_pylist(), strict=True))
     assert found == [(as_text(row["a"]), as_text(row["b"])) for row in rows]
+
+
+def test_objects_without_any_mapped_key_refuse_the_file(stage: Callable[..., Any]) -> None:
+    staged = stage(b"{}\n{}\n", name="a.jsonl", format="json_lines")
+    assert (staged.result.state, staged.result.reason_code) == ("refused", "wrong_schema")
