@@ -1,10 +1,5 @@
 -- A fact differs from the working table only while a run is between the two layers; after it they agree.
-select
-    coalesce(facts.order_line_key, lines.order_line_key) as order_line_key,
-    facts.net_amount as fact_amount,
-    lines.net_amount as line_amount
-from {{ ref('fact_orders') }} as facts
-full outer join (
+with lines as (
     select
         order_line_key,
         order_id,
@@ -12,7 +7,14 @@ full outer join (
         net_amount
     from {{ ref('int_order_lines') }}
     where reject_reason is null
-) as lines on facts.order_line_key = lines.order_line_key
+)
+
+select
+    coalesce(facts.order_line_key, lines.order_line_key) as order_line_key,
+    facts.net_amount as fact_amount,
+    lines.net_amount as line_amount
+from {{ ref('fact_orders') }} as facts
+full outer join lines on facts.order_line_key = lines.order_line_key
 where
     facts.order_line_key is null
     or lines.order_line_key is null

@@ -22,6 +22,14 @@ with files as (
     where entity = 'order_lines'
 ),
 
+claimed as (
+    select
+        source_system,
+        content_hash
+    from files
+    where is_claimed
+),
+
 file_contents as (
     select
         source_system,
@@ -41,7 +49,7 @@ conventions as (
 staged as (
     select *
     from {{ ref('stg_order_lines') }}
-    where _source_hash in (select files.content_hash from files where files.is_claimed)
+    where _source_hash in (select claimed.content_hash from claimed)
 ),
 
 -- The pattern is matched once a code, not once a line: compiling it is what costs.
@@ -123,14 +131,11 @@ known as (
         on
             lines.source_system = touched.source_system
             and lines.order_key = touched.order_key
-    where not exists (
-        select 1
-        from files
-        where
-            files.is_claimed
-            and files.source_system = lines.source_system
-            and files.content_hash = lines._source_hash
-    )
+    left join claimed
+        on
+            lines.source_system = claimed.source_system
+            and lines._source_hash = claimed.content_hash
+    where claimed.content_hash is null
 ),
 
 {% endif -%}
