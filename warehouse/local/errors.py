@@ -73,6 +73,10 @@ def snowflake_error(error: BaseException, statement: str) -> snowflake.connector
         if "date field" in message.lower():
             return _programming(f"Date is not recognized. {first_line}{shown}", 100040, "22007")
         return _programming(f"Value is not recognized. {first_line}{shown}", 100038, "22018")
+    if "Division by zero" in message:
+        return _programming(f"Division by zero{shown}", 100051, "22012")
+    if "cannot affect the same target row more than once" in message:
+        return _programming(f"Duplicate row detected during DML action. {first_line}{shown}", 100090, "42P18")
     if isinstance(error, duckdb.OutOfRangeException):
         return _programming(f"Number out of representable range. {first_line}{shown}", 100039, "22003")
     if isinstance(error, duckdb.InterruptException):

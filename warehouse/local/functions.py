@@ -129,6 +129,18 @@ def _cast(node: Expr) -> Expr:
     return node
 
 
+def _compare_with_text(node: Expr) -> Expr:
+    """A VARIANT's field compared with text is compared as text, not as JSON."""
+    others = node.expressions if isinstance(node, exp.In) else [node.expression]
+    if (
+        isinstance(node.this, exp.JSONExtract)
+        and others
+        and all(isinstance(other, exp.Literal) and other.is_string for other in others)
+    ):
+        node.set("this", exp.JSONExtractScalar(this=node.this.this, expression=node.this.expression))
+    return node
+
+
 def _trim(node: Expr) -> Expr:
     """Hand fakesnow a TRIM it leaves alone: it takes LTRIM, RTRIM and the characters to trim for a plain TRIM."""
     value = node.this
@@ -171,9 +183,7 @@ def _anonymous(node: Expr) -> Expr:
         return _macro(name.removeprefix(TEXT_READER_PREFIX).lower(), *arguments)
     if name == "HASH":
         return _macro("signed_hash", exp.Anonymous(this="HASH", expressions=[_whole_row(a) for a in arguments]))
-    if name in ("LAST_QUERY_ID", "IS_ROLE_IN_SESSION"):
-        if name == "LAST_QUERY_ID":
-            return exp.Anonymous(this="GETVARIABLE", expressions=[exp.Literal.string("sf_last_query")])
+    if name == "IS_ROLE_IN_SESSION":
         return exp.EQ(
             this=exp.Anonymous(this="GETVARIABLE", expressions=[exp.Literal.string("sf_role")]),
             expression=exp.Upper(this=arguments[0]),
@@ -360,6 +370,9 @@ _REWRITES: dict[str, Callable[[Expr], Expr]] = {
     "bytelength": _byte_length,
     "parameter": _positional_column,
     "trim": _trim,
+    "eq": _compare_with_text,
+    "neq": _compare_with_text,
+    "in": _compare_with_text,
     "md5numberlower64": _md5_number("MD5_NUMBER_LOWER"),
     "md5numberupper64": _md5_number("MD5_NUMBER_UPPER"),
     "explode": _flatten,

@@ -62,6 +62,7 @@ _CREATE_NAMESPACE = re.compile(
     r"(?P<absent>if\s+not\s+exists\s+)?(?P<name>(?:\"[^\"]+\"|[\w$]+)(?:\.(?:\"[^\"]+\"|[\w$]+))?)",
     re.IGNORECASE,
 )
+_LAST_QUERY_ID = re.compile(r"\blast_query_id\(\s*\)", re.IGNORECASE)
 _IDENTIFIER_CALL = re.compile(r"\bidentifier\(\s*'(?P<name>[^']+)'\s*\)", re.IGNORECASE)
 _TRANSACTION_STATEMENTS = re.compile(
     r"(?P<begin>begin(\s+(work|transaction))?(\s+name\s+\S+)?|start\s+transaction(\s+name\s+\S+)?)"
@@ -349,6 +350,8 @@ class LocalCursor(FakeSnowflakeCursor):
     def _run(self, sql: str, parameters: list[Any] | dict[str, Any] | None) -> StatementResult:
         sql = strip_comments(dialect.inline_variables(sql, self.session.variables._variables))
         sql = _IDENTIFIER_CALL.sub(r"\g<name>", sql)
+        if self.session.last_query_id is not None:
+            sql = _LAST_QUERY_ID.sub(f"'{self.session.last_query_id}'", sql)
         if transaction := _TRANSACTION_STATEMENTS.fullmatch(sql):
             return self._transaction_statement(transaction)
         if created := _CREATE_NAMESPACE.match(sql):
