@@ -479,6 +479,10 @@ class LocalCursor(FakeSnowflakeCursor):
                 time.sleep(min(1.0, 0.01 * 2**attempt))
                 if session.in_transaction:
                     self._replay(error)
+            except (duckdb.Error, ProgrammingError):
+                if session.in_transaction:
+                    self._keep_transaction()
+                raise
             except LockTimeoutError as error:
                 raise ProgrammingError(
                     msg=f"Statement was aborted: lock on {error} is held by another transaction for more than "
@@ -517,6 +521,17 @@ class LocalCursor(FakeSnowflakeCursor):
         except BaseException as error:
             session.abort_transaction(str(conflict))
             raise conflict from error
+
+    def _keep_transaction(self) -> None:
+        """After a statement failed: keep the transaction and its earlier changes, as Snowflake does.
+
+        DuckDB gives up the whole transaction for some errors; its changes are then run again.
+        """
+        try:
+            self._duck_conn.execute("SELECT 1").fetchall()
+        except duckdb.TransactionException as aborted:
+            with suppress(duckdb.TransactionException):
+                self._replay(aborted)
 
     def _lock_name(self, table: exp.Table) -> str:
         parts = dialect.upper_case_identifiers(table.copy())

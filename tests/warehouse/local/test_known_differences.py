@@ -176,17 +176,6 @@ def transactions_read_their_beginning(cursor: SnowflakeCursor) -> None:
 
 
 @difference
-def a_failed_statement_ends_the_transaction(cursor: SnowflakeCursor) -> None:
-    cursor.execute("create or replace table partly (n number(38,0) not null)")
-    cursor.execute("begin")
-    cursor.execute("insert into partly values (1)")
-    refused(cursor, "insert into partly values (null)", 100072)
-    refused(cursor, "insert into partly values (2)", 625)
-    cursor.execute("rollback")
-    assert one(cursor, "count(*) from partly") == 0
-
-
-@difference
 def temporary_relations_are_seen_by_all(cursor: SnowflakeCursor) -> None:
     with snowflake.connector.connect(**_parameters(cursor)) as other:
         other.cursor().execute("create temporary table analytics.ops.passing as select 1 as n")

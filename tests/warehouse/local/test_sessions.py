@@ -218,6 +218,20 @@ def test_a_transaction_is_seen_by_others_only_when_it_is_committed(connect: Conn
         assert rows(cursor, "select count(*) from private") == [(0,)], "DDL commits what is open"
 
 
+@pytest.mark.parametrize("next_statement", ["commit", "insert into partly values (2)"])
+def test_a_failed_statement_leaves_the_transaction_open(cursor: SnowflakeCursor, next_statement: str) -> None:
+    cursor.execute("create or replace table partly (n number(38,0) not null)")
+    cursor.execute("begin")
+    cursor.execute("insert into partly values (1)")
+    for wrong in ("insert into partly values (null)", "select to_number('x')", "select * from nothing_there", "sel"):
+        with pytest.raises(snowflake.connector.errors.DatabaseError):
+            cursor.execute(wrong)
+    cursor.execute(next_statement)
+    cursor.execute("commit")
+    expected = [(1,)] if next_statement == "commit" else [(1,), (2,)]
+    assert rows(cursor, "select n from partly order by n") == expected
+
+
 def test_a_session_without_autocommit_commits_when_told(connect: Connect, cursor: SnowflakeCursor) -> None:
     cursor.execute("create or replace table told (n number(38,0))")
     with connect(database="ANALYTICS", schema="OPS", autocommit=False) as connection:
