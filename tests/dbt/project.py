@@ -142,7 +142,9 @@ class Star:
         from dbt.cli.main import dbtRunner
 
         if self.manifest is None:  # parsed once: it takes longer than most runs
-            self.manifest = self._invoke(dbtRunner(), "parse").result
+            parsed = self._invoke(dbtRunner(), "parse", "--warn-error")
+            assert parsed.success, f"dbt parse: {parsed.exception}"
+            self.manifest = parsed.result
         outcome = self._invoke(dbtRunner(manifest=self.manifest), *arguments)
         nodes = getattr(outcome.result, "results", None) or []
         failed = [f"{one.node.name}: {one.message}" for one in nodes if one.status in ("error", "fail", "warn")]
