@@ -315,10 +315,8 @@ def _load(
             )
         selected = [_q(column) for column in read_columns]
     target_list = ", ".join(_q(column) for column in targets)
-    before = f"SELECT {', '.join(selected)} FROM {reader}"
-    inserted = connection.execute(
-        f"INSERT INTO {duckdb_name(name)} ({target_list}) {before}"  # noqa: S608 - names quoted above
-    ).fetchall()[0][0]
+    rows = f"SELECT {', '.join(selected)} FROM {reader}"  # noqa: S608 - names and paths are quoted above
+    inserted = connection.execute(f"INSERT INTO {duckdb_name(name)} ({target_list}) {rows}").fetchall()[0][0]
     return _count_rows(session, kind, paths, reader, files, inserted)
 
 
@@ -329,7 +327,7 @@ def _count_rows(
         return {files[0].path: inserted}
     if kind == "PARQUET":
         # The footers know the row counts; the data is not read again.
-        sql = f"SELECT file_name, num_rows FROM parquet_file_metadata({paths})"
+        sql = f"SELECT file_name, num_rows FROM parquet_file_metadata({paths})"  # noqa: S608 - paths are quoted above
     else:
         sql = f"SELECT filename, count(*) FROM {reader} GROUP BY ALL"  # noqa: S608 - paths quoted above
     rows: list[tuple[str, int]] = session._duck_conn.execute(sql).fetchall()
@@ -351,7 +349,7 @@ def _reader(
         reader = f"read_csv({paths}, {_csv_options(options.format)}, filename=true)"
     else:
         raise _unsupported(f"files of TYPE = {kind}")
-    described = session._duck_conn.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()
+    described = session._duck_conn.execute(f"DESCRIBE FROM {reader}").fetchall()
     return reader, [row[0] for row in described if row[0] != "filename"]
 
 

@@ -23,7 +23,9 @@ Remember = tuple[str, list[Any]]
 """A statement for the metadata database and its values."""
 
 _FORGET = {
-    "constraints": "DELETE FROM _fs_global.sf.constraints WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+    "constraints": (
+        "DELETE FROM _fs_global.sf.constraints WHERE database_name = ? AND schema_name = ? AND table_name = ?"
+    ),
     "table_properties": (
         "DELETE FROM _fs_global.sf.table_properties WHERE database_name = ? AND schema_name = ? AND table_name = ?"
     ),
@@ -33,7 +35,8 @@ _FORGET = {
     ),
 }
 _RENAME = (
-    "UPDATE _fs_global.sf.constraints SET table_name = ? WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+    "UPDATE _fs_global.sf.constraints SET table_name = ? "
+    "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
     "UPDATE _fs_global.sf.table_properties SET table_name = ? "
     "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
 )
@@ -54,7 +57,10 @@ _DROP_CONSTRAINT = (
     "DELETE FROM _fs_global.sf.constraints "
     "WHERE database_name = ? AND schema_name = ? AND table_name = ? AND (constraint_name = ? OR constraint_type = ?)"
 )
-_ADD_LENGTH = "INSERT OR REPLACE INTO _fs_global._fs_information_schema._fs_columns_ext VALUES (?, ?, ?, ?, ?, least(? * 4, 16777216))"
+_ADD_LENGTH = (
+    "INSERT OR REPLACE INTO _fs_global._fs_information_schema._fs_columns_ext "
+    "VALUES (?, ?, ?, ?, ?, least(? * 4, 16777216))"
+)
 
 NO_OPERATION = dialect.SUCCESS_MESSAGE
 
@@ -222,7 +228,8 @@ def _alter_relation(alter: exp.Alter, qualify: Callable[[exp.Table], Name]) -> D
                 definition.remember += _table_constraint(constraint, name, qualify)
             definition.statements.append(exists_check)
         elif isinstance(action, exp.Drop) and action.args.get("kind") == "CONSTRAINT":
-            definition.remember.append((_DROP_CONSTRAINT, [*name, action.find(exp.Identifier).name, ""]))
+            dropped = action.find(exp.Identifier)
+            definition.remember.append((_DROP_CONSTRAINT, [*name, dropped.name if dropped else "", ""]))
         elif isinstance(action, (exp.Cluster, exp.ClusterProperty)):
             key = f"LINEAR({', '.join(e.sql(dialect='snowflake') for e in action.expressions)})"
             definition.statements.append(exists_check)
@@ -241,8 +248,8 @@ def _alter_relation(alter: exp.Alter, qualify: Callable[[exp.Table], Name]) -> D
             other = qualify(action.this) if action.this.db else (*name[:2], action.this.name)
             if other[:2] != name[:2]:
                 raise ProgrammingError(
-                    msg=f"ALTER {kind} {'.'.join(name)} RENAME TO {'.'.join(other)}: the local warehouse renames within "
-                    "a schema only. Create it there and drop it here.",
+                    msg=f"ALTER {kind} {'.'.join(name)} RENAME TO {'.'.join(other)}: the local warehouse renames "
+                    "within a schema only. Create it there and drop it here.",
                     errno=2,
                     sqlstate="0A000",
                 )
@@ -265,7 +272,8 @@ def _alter_relation(alter: exp.Alter, qualify: Callable[[exp.Table], Name]) -> D
 def _swap(one: Name, other: Name) -> Definition:
     if one[:2] != other[:2]:
         raise ProgrammingError(
-            msg=f"ALTER TABLE {'.'.join(one)} SWAP WITH {'.'.join(other)}: the local warehouse swaps within a schema only.",
+            msg=f"ALTER TABLE {'.'.join(one)} SWAP WITH {'.'.join(other)}: the local warehouse swaps within a "
+            "schema only.",
             errno=2,
             sqlstate="0A000",
         )

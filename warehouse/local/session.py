@@ -84,6 +84,10 @@ class JournalEntry:
 class LocalSession(FakeSnowflakeConnection):
     """One login. Statements of one session run one at a time; sessions run side by side."""
 
+    database: str | None
+    database_set: bool
+    schema_set: bool
+
     def __init__(
         self,
         warehouse_engine: LocalWarehouse,
@@ -121,7 +125,7 @@ class LocalSession(FakeSnowflakeConnection):
         self.client_ports: set[int] = set()
         self.last_query_id: str | None = None
         if not self.database_set:
-            self.database: str | None = None
+            self.database = None
         if not self.schema_set:
             self._schema = None
         self.set_role(self.role)
@@ -325,7 +329,8 @@ class LocalCursor(FakeSnowflakeCursor):
                     for placeholder in list(expression.find_all(exp.Placeholder)):
                         placeholder.replace(exp.Null())
                     self.check_db_and_schema(expression)
-                    described = exp.select("*").from_(self._transform(expression, None).subquery("described")).limit(0)
+                    query = exp.Subquery(this=self._transform(expression, None), alias=exp.to_identifier("described"))
+                    described = exp.select("*").from_(query).limit(0)
                     table = self._duck_conn.execute(described.sql(dialect="duckdb")).to_arrow_table()
                     types = [str(column[1]) for column in self._duck_conn.description or []]
                     return StatementResult(table, types, SELECT, 0, str(uuid.uuid4()))
@@ -370,7 +375,8 @@ class LocalCursor(FakeSnowflakeCursor):
         expression = dialect.upper_case_identifiers(dialect.parse_statement(sql))
         if isinstance(expression, (exp.Transaction, exp.Commit, exp.Rollback)):
             raise ProgrammingError(
-                msg=f"SQL compilation error:\nThis form of {expression.key.upper()} is not known. Statement: {sql[:200]}",
+                msg=f"SQL compilation error:\nThis form of {expression.key.upper()} is not known. "
+                f"Statement: {sql[:200]}",
                 errno=1003,
                 sqlstate="42000",
             )
@@ -417,8 +423,8 @@ class LocalCursor(FakeSnowflakeCursor):
         constraint = {"PRIMARY KEYS": "PRIMARY KEY", "UNIQUE KEYS": "UNIQUE"}.get(what)
         rows = self._duck_conn.execute(
             f"SELECT * FROM _fs_global._fs_information_schema.{view} "  # noqa: S608 - one of the two above
-            "WHERE (? IS NULL OR database_name = ?) AND (? IS NULL OR schema_name = ?) AND (? IS NULL OR table_name = ?)"
-            + (" AND constraint_type = ?" if constraint else ""),
+            "WHERE (? IS NULL OR database_name = ?) AND (? IS NULL OR schema_name = ?) "
+            "AND (? IS NULL OR table_name = ?)" + (" AND constraint_type = ?" if constraint else ""),
             [database, database, schema, schema, table, table, *([constraint] if constraint else [])],
         ).to_arrow_table()
         dropped = ["constraint_type"] if constraint else ["database_name", "schema_name", "table_name"]
@@ -672,7 +678,9 @@ class LocalCursor(FakeSnowflakeCursor):
         return message_result(f"{kind.capitalize()} {parts[-1]} successfully created.")
 
     def _drop_database(self, drop: exp.Drop) -> StatementResult:
-        name = drop.find(exp.Table).name
+        table = drop.find(exp.Table)
+        assert table is not None
+        name = table.name
         if not self.engine.drop_database(self._duck_conn, name) and not drop.args.get("exists"):
             raise ProgrammingError(
                 msg=f"SQL compilation error:\nDatabase '{name}' does not exist or not authorized.",

@@ -309,11 +309,9 @@ class AccountStatements:
         elif found := re.match(r"\s+on\s+(.+)", rest, re.IGNORECASE | re.DOTALL):
             kind, name = self._granted_object(found[1])
             condition, values = "granted_on IN (?, 'TABLE', 'VIEW') AND name = ?", [kind, name]
-        rows = self.engine.metadata_rows(
-            "SELECT created_on, privilege, granted_on, name, granted_to, grantee_name, 'false', 'ACCOUNTADMIN' "
-            f"FROM _fs_global.sf.grants WHERE {condition} ORDER BY ALL",
-            values,
-        )
+        columns = "created_on, privilege, granted_on, name, granted_to, grantee_name, 'false', 'ACCOUNTADMIN'"
+        sql = f"SELECT {columns} FROM _fs_global.sf.grants WHERE {condition} ORDER BY ALL"  # noqa: S608
+        rows = self.engine.metadata_rows(sql, values)
         return (
             [
                 "created_on",

@@ -244,7 +244,8 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
         [("a", Decimal("30.5000")), ("b", Decimal("30.0000"))],
     ),
     (
-        "select id from sales qualify row_number() over (partition by shop order by amount desc nulls last, id) = 1 order by id",
+        "select id from sales qualify row_number() over (partition by shop order by amount desc nulls last, id) = 1 "
+        "order by id",
         [(2,), (5,)],
     ),
     ("select listagg(id, ',') within group (order by id desc) from sales", [("5,4,3,2,1",)]),
@@ -255,12 +256,14 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
     ("select array_size(array_agg(id)) from sales", [(5,)]),
     ("select array_agg(id) within group (order by id)::string from sales where shop = 'a'", [("[1,2,3]",)]),
     (
-        "select round(ratio_to_report(amount) over (partition by shop), 4)::number(8,4) from sales where shop = 'a' order by id",
+        "select round(ratio_to_report(amount) over (partition by shop), 4)::number(8,4) from sales "
+        "where shop = 'a' order by id",
         [(Decimal("0.3279"),), (Decimal("0.6557"),), (Decimal("0.0164"),)],
     ),
     ("select count(distinct hash(*)) from sales", [(5,)]),
     (
-        "select (select hash_agg(id, shop) from sales) = (select hash_agg(id, shop) from (select * from sales order by id desc))",
+        "select (select hash_agg(id, shop) from sales) = "
+        "(select hash_agg(id, shop) from (select * from sales order by id desc))",
         [(True,)],
     ),
     ("select id, lag(id) over (order by id) as before from sales order by id limit 2", [(1, None), (2, 1)]),
@@ -268,7 +271,8 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
     ("select count(*) from table(generator(rowcount => 10))", [(10,)]),
     ("select seq4() as n from table(generator(rowcount => 3)) order by n", [(0,), (1,), (2,)]),
     (
-        "select dateadd(day, row_number() over (order by seq4()) - 1, '2024-01-31'::date) as d from table(generator(rowcount => 2)) order by d",
+        "select dateadd(day, row_number() over (order by seq4()) - 1, '2024-01-31'::date) as d "
+        "from table(generator(rowcount => 2)) order by d",
         [(day("2024-01-31"),), (day("2024-02-01"),)],
     ),
     (
@@ -276,12 +280,14 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
         [("x",), ("y",)],
     ),
     (
-        "select t.id, f.value::int from (select 1 as id, parse_json('[]') as v union all select 2, parse_json('[7]')) t, "
+        "select t.id, f.value::int "
+        "from (select 1 as id, parse_json('[]') as v union all select 2, parse_json('[7]')) t, "
         "lateral flatten(input => t.v, outer => true) f order by t.id",
         [(1, None), (2, 7)],
     ),
     (
-        "select t.id, f.value::int from (select 1 as id, parse_json('[]') as v union all select 2, parse_json('[7]')) t, "
+        "select t.id, f.value::int "
+        "from (select 1 as id, parse_json('[]') as v union all select 2, parse_json('[7]')) t, "
         "lateral flatten(input => t.v) f order by t.id",
         [(2, 7)],
     ),
@@ -294,7 +300,8 @@ QUERIES: list[tuple[str, list[tuple[Any, ...]]]] = [
         [(ts("2024-01-01"), 3), (ts("2024-02-01"), 2)],
     ),
     (
-        "select shop, amount from sales where (shop, amount) in (select shop, max(amount) from sales group by shop) order by shop",
+        "select shop, amount from sales where (shop, amount) in (select shop, max(amount) from sales group by shop) "
+        "order by shop",
         [("a", Decimal("20.0000")), ("b", Decimal("20.0000"))],
     ),
     ("with recursive n as (select 1 as i union all select i + 1 from n where i < 3) select sum(i) from n", [(6,)]),

@@ -25,7 +25,7 @@ def rows(cursor: SnowflakeCursor, statement: str) -> list[Any]:
         "alter warehouse etl set warehouse_size = 'SMALL'",
         "alter warehouse if exists etl suspend",
         "create resource monitor if not exists spending with credit_quota = 10",
-        "create storage integration if not exists lake_access type = external_stage storage_provider = 's3' enabled = true",
+        "create storage integration if not exists lake_access type = external_stage enabled = true",
         "create or replace masking policy hide as (v varchar) returns varchar -> case when true then v else '*' end",
         "create tag if not exists personal_data comment = 'a person''s'",
         "grant usage on database analytics to role loader",
@@ -108,7 +108,10 @@ def test_keys_are_remembered_and_not_enforced(cursor: SnowflakeCursor) -> None:
 def test_comments_reach_the_information_schema(cursor: SnowflakeCursor) -> None:
     cursor.execute("create or replace table noted (a int comment 'it''s a', b varchar(7)) comment = 'all''s noted'")
     cursor.execute("""alter table analytics.ops.noted alter "A" comment $$new a$$, "B" comment $$b's$$""")
-    columns = "select column_name, comment, character_maximum_length from information_schema.columns where table_name = 'NOTED' order by 1"
+    columns = (
+        "select column_name, comment, character_maximum_length from information_schema.columns "
+        "where table_name = 'NOTED' order by 1"
+    )
     assert rows(cursor, columns) == [("A", "new a", None), ("B", "b's", 7)]
     table = "select comment from information_schema.tables where table_name = 'NOTED'"
     assert rows(cursor, table) == [("all's noted",)]
@@ -120,7 +123,8 @@ def test_comments_reach_the_information_schema(cursor: SnowflakeCursor) -> None:
 
 def test_a_contract_gives_the_table_its_types_and_not_null(cursor: SnowflakeCursor) -> None:
     cursor.execute(
-        "create or replace transient table analytics.ops.agreed (id number(38,0) not null, amount number(18,4), at varchar) "
+        "create or replace transient table analytics.ops.agreed "
+        "(id number(38,0) not null, amount number(18,4), at varchar) "
         "as (with x as (select 1 as a, 2.5 as b, 'c' as c) select * from x)"
     )
     assert rows(cursor, "select * from agreed") == [(1, Decimal("2.5000"), "c")]

@@ -187,8 +187,8 @@ def test_sessions_that_write_the_same_tables_at_once_all_succeed(connect: Connec
             for turn in range(rounds):
                 own.execute("insert into appended values (%s)", (turn,))
                 own.execute(
-                    "merge into counted t using (select 1 as k) s on t.k = s.k when matched then update set n = t.n + 1 "
-                    "when not matched then insert (k, n) values (s.k, 1)"
+                    "merge into counted t using (select 1 as k) s on t.k = s.k "
+                    "when matched then update set n = t.n + 1 when not matched then insert (k, n) values (s.k, 1)"
                 )
                 own.execute("begin")
                 own.execute("insert into appended values (%s)", (turn,))
