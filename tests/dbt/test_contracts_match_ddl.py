@@ -41,7 +41,7 @@ def test_contract_has_the_columns_of_the_ddl(table: str) -> None:
     contract = [
         (
             column["name"],
-            sqlglot.parse_one(f"cast(null as {column['data_type']})", read="snowflake").to.sql(dialect="snowflake"),
+            exp.DataType.build(column["data_type"], dialect="snowflake").sql(dialect="snowflake"),
             any(one["type"] == "not_null" for one in column.get("constraints", [])),
         )
         for column in _model(table)["columns"]
