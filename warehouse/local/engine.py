@@ -16,6 +16,7 @@ from fakesnow.instance import GLOBAL_DATABASE_NAME, FakeSnow
 from fakesnow.transforms import show, stage
 
 from warehouse.local.locks import TableLocks
+from warehouse.local.results import StatementResult
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +43,33 @@ DATABASE_METADATA = (
 """Tables that remember something of a database, and the column that names it."""
 
 
-class RecentResults(OrderedDict[str, tuple[Any, ...]]):
+class RecentResults:
     """The last few results by query id. Older and very large ones are forgotten."""
 
-    def __setitem__(self, query_id: str, value: tuple[Any, ...]) -> None:
-        table = value[0]
-        if table is not None and table.num_rows > RESULT_ROWS_KEPT:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._results: OrderedDict[str, StatementResult] = OrderedDict()
+
+    def keep(self, result: StatementResult) -> None:
+        """Remember a result, unless it is very large."""
+        if result.table.num_rows > RESULT_ROWS_KEPT:
             return
-        super().__setitem__(query_id, value)
-        while len(self) > RESULTS_KEPT:
-            self.popitem(last=False)
+        with self._lock:
+            self._results[result.query_id] = result
+            while len(self._results) > RESULTS_KEPT:
+                self._results.popitem(last=False)
+
+    def get(self, query_id: str) -> StatementResult | None:
+        """The result of a query, or None when it is forgotten."""
+        with self._lock:
+            return self._results.get(query_id)
+
+
+class NoResults(dict[str, Any]):
+    """What fakesnow's cursor keeps its results in; it would keep every one for as long as the server lives."""
+
+    def __setitem__(self, query_id: str, value: object) -> None:
+        """Keep nothing."""
 
 
 class LocalWarehouse(FakeSnow):
@@ -71,7 +89,8 @@ class LocalWarehouse(FakeSnow):
         self.create_schema_on_connect = False
         self.db_path = folder
         self.nop_regexes = None
-        self.results_cache = RecentResults()
+        self.results_cache = NoResults()
+        self.results = RecentResults()
         self.locks = TableLocks()
         self.metadata_lock = threading.RLock()
         self.attach_lock = threading.RLock()
@@ -87,9 +106,9 @@ class LocalWarehouse(FakeSnow):
             config={
                 # sqlglot still writes DuckDB lambdas with the arrow, as fakesnow explains.
                 "lambda_syntax": "ENABLE_SINGLE_ARROW",
-                # The string compressions cost two thirds of a load's time (328,500 rows of 18 texts: 10.8 s, 3.1 s
-                # without, on the same machine); what is left (dictionaries, run lengths) keeps files small enough.
-                "disabled_compression_methods": "fsst,dict_fsst,zstd",
+                # Choosing a string compression costs most of a load's time (328,500 rows of 18 texts on a busy
+                # machine: 10.8 s, and 2.2 s without); run lengths and constants are still packed.
+                "disabled_compression_methods": "fsst,dict_fsst,zstd,dictionary",
                 "temp_directory": str(scratch),
                 "memory_limit": f"{psutil.virtual_memory().total // 2}B",
             },

@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 import uuid
+import warnings
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -167,7 +168,11 @@ class WarehouseServer:
                     "success": True,
                 }
             )
-        return JsonResponse(task.result())
+        answer = task.result()
+        if (answer.get("data") or {}).get("statementTypeId") == statement_type.SELECT:
+            # Rows may be many, and reading them again does no harm: only what changes something is kept for a retry.
+            self.running.pop(request_id, None)
+        return JsonResponse(answer)
 
     async def abort(self, request: Request) -> Response:
         body = await _json_body(request)
@@ -189,7 +194,7 @@ class WarehouseServer:
         return JsonResponse({"data": None, "code": None, "message": None, "success": True})
 
     async def monitoring(self, request: Request) -> Response:
-        known = request.path_params["query_id"] in self.engine.results_cache
+        known = self.engine.results.get(request.path_params["query_id"]) is not None
         return JsonResponse({"data": {"queries": [{"status": "SUCCESS"}] if known else []}, "success": True})
 
     async def upload(self, request: Request) -> Response:
@@ -302,6 +307,9 @@ def build_app(engine: LocalWarehouse) -> Starlette:
             yield
         finally:
             watcher.cancel()
+            for task, session, _started in server.running.values():
+                if not task.done():
+                    session._duck_conn.interrupt()
             for session in list(server.sessions.values()):
                 await run_in_threadpool(session.end)
             await run_in_threadpool(engine.close)
@@ -425,6 +433,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     logging.getLogger("fakesnow").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
     # kill -USR1 writes what every thread is doing into the log: a stuck statement shows where it waits.

@@ -62,6 +62,7 @@ _CREATE_NAMESPACE = re.compile(
     r"(?P<absent>if\s+not\s+exists\s+)?(?P<name>(?:\"[^\"]+\"|[\w$]+)(?:\.(?:\"[^\"]+\"|[\w$]+))?)",
     re.IGNORECASE,
 )
+_AGGREGATE_OF_TEXT = re.compile(r"'(?:sum|avg|median|stddev\w*|var\w*)\((?:VARCHAR|JSON)\)'", re.IGNORECASE)
 _LAST_QUERY_ID = re.compile(r"\blast_query_id\(\s*\)", re.IGNORECASE)
 _IDENTIFIER_CALL = re.compile(r"\bidentifier\(\s*'(?P<name>[^']+)'\s*\)", re.IGNORECASE)
 _TRANSACTION_STATEMENTS = re.compile(
@@ -292,6 +293,7 @@ class LocalCursor(FakeSnowflakeCursor):
             finally:
                 self.session.last_used = time.monotonic()
             self.session.last_query_id = result.query_id
+            self.engine.results.keep(result)
             return result
 
     def run_batch(self, sql: str, columns: list[dict[str, Any]]) -> StatementResult:
@@ -386,8 +388,34 @@ class LocalCursor(FakeSnowflakeCursor):
             return shown
         if isinstance(expression, exp.Describe) and isinstance(expression.this, exp.Table):
             return self._describe_relation(expression.this)
-        self.check_db_and_schema(expression)
-        return self._with_locks(expression, sql, parameters)
+        scanned = self._register_results(expression)
+        try:
+            self.check_db_and_schema(expression)
+            return self._with_locks(expression, sql, parameters)
+        finally:
+            for relation in scanned:
+                self._duck_conn.unregister(relation)
+
+    def _register_results(self, expression: Expr) -> list[str]:
+        """Make each TABLE(RESULT_SCAN('id')) a relation with that result's rows; return their names."""
+        registered: list[str] = []
+        for node in list(expression.find_all(exp.TableFromRows)):
+            call = node.this
+            if not (isinstance(call, exp.Anonymous) and call.name.upper() == "RESULT_SCAN" and call.expressions):
+                continue
+            query_id = call.expressions[0].name
+            result = self.engine.results.get(query_id)
+            if result is None:
+                raise ProgrammingError(msg=f"Statement {query_id} not found", errno=709, sqlstate="02000")
+            relation = f"_RESULT_{len(registered)}"
+            self._duck_conn.register(relation, result.table)
+            registered.append(relation)
+            alias = node.args.get("alias")
+            table = exp.table_(relation, db="main", catalog="temp", quoted=True)
+            if alias is not None:
+                table.set("alias", alias.copy())
+            node.replace(table)
+        return registered
 
     def _show(self, show: exp.Show) -> StatementResult | None:
         """SHOW … KEYS; and for every SHOW the error Snowflake gives when its schema or table is not there."""
@@ -485,7 +513,11 @@ class LocalCursor(FakeSnowflakeCursor):
                 time.sleep(min(1.0, 0.01 * 2**attempt))
                 if session.in_transaction:
                     self._replay(error)
-            except (duckdb.Error, ProgrammingError):
+            except (duckdb.Error, ProgrammingError) as error:
+                if not self.cast_aggregates and _AGGREGATE_OF_TEXT.search(str(error)):
+                    # Snowflake adds up text that holds numbers; only then are aggregates cast, for a cast is a float.
+                    self.cast_aggregates = True
+                    continue
                 if session.in_transaction:
                     self._keep_transaction()
                 raise

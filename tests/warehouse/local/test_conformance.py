@@ -343,6 +343,11 @@ def test_queries_over_a_table(sales: SnowflakeCursor) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_text_that_holds_numbers_is_added_up(cursor: SnowflakeCursor) -> None:
+    cursor.execute("select sum(x), avg(x) from (select '1.5' as x union all select '2.5')")
+    assert cursor.fetchone() == (4.0, 2.0)
+
+
 def test_unnamed_columns_are_named_by_their_text(cursor: SnowflakeCursor) -> None:
     cursor.execute("select count(*), upper('a'), 1 as one, max(1)")
     assert [column.name for column in cursor.description] == ["COUNT(*)", "UPPER('A')", "ONE", "MAX(1)"]

@@ -367,6 +367,25 @@ def test_a_long_statement_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
 def test_results_are_scanned_again_by_their_id(cursor: SnowflakeCursor) -> None:
     cursor.execute("select 7 as n")
     assert rows(cursor, "select * from table(result_scan(last_query_id()))") == [(7,)]
+    cursor.execute("show schemas in database analytics")
+    query_id = cursor.sfqid
+    scanned = rows(cursor, f"""select "name" from table(result_scan('{query_id}')) s where "name" = 'OPS'""")
+    assert scanned == [("OPS",)]
+    with pytest.raises(snowflake.connector.errors.ProgrammingError, match="not found"):
+        cursor.execute("select * from table(result_scan('no-such-query'))")
+
+
+def test_a_statement_sent_asynchronously_is_fetched_by_its_id(
+    connection: snowflake.connector.SnowflakeConnection,
+) -> None:
+    cursor = connection.cursor()
+    cursor.execute_async("select 1 as n union all select 2 order by 1")
+    query_id = cursor.sfqid
+    assert query_id is not None
+    assert not connection.is_still_running(connection.get_query_status(query_id))
+    other = connection.cursor()
+    other.get_results_from_sfqid(query_id)
+    assert other.fetchall() == [(1,), (2,)]
 
 
 def test_a_statement_can_be_described_without_running_it(cursor: SnowflakeCursor) -> None:
