@@ -420,7 +420,7 @@ def quarantine_show(entry: Annotated[str, typer.Argument(help="Id, as `list` sho
 
 def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
     if output is OutputFormat.json:
-        encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
+        encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
         plain = [{name: _whole(value) for name, value in row.items()} for row in rows]
         sys.stdout.write(encoder.encode(plain).decode() + "\n")
     elif output is OutputFormat.csv:
@@ -442,15 +442,12 @@ def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
 
 
 def _whole(value: object) -> object:
-    """Whole decimals as integers, other decimals without trailing zeros; both exact."""
+    """Whole decimals as integers, other decimals without trailing zeros, both exact; bytes in hexadecimal."""
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).hex()
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else value.normalize()
     return value
-
-
-def _plain(value: object) -> object:
-    """What JSON has no form for, as text."""
-    return bytes(value).hex() if isinstance(value, bytearray) else str(value)
 
 
 def _text(value: object) -> str:

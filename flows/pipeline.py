@@ -69,7 +69,7 @@ def quality(
     reconciliation = reconcile.submit(run=run)
     anomalies = detect_anomalies.submit(run=run)
     alerts = send_alerts.submit(run=run, wait_for=[tests, reconciliation, anomalies])
-    report = write_report.submit(run=run, wait_for=[alerts])
+    report = write_report.submit(run=run, anomalies=anomalies, wait_for=[alerts])
     conclusion = conclude_run.submit(
         run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, report=report
     )

@@ -113,12 +113,12 @@ def send_alerts(run: RunIdentity) -> AlertSummary:
 
 
 @task(name="write_report", retries=1, retry_delay_seconds=10, timeout_seconds=10 * MINUTE, tags=["quality"])
-def write_report(run: RunIdentity) -> ReportLocation:
+def write_report(run: RunIdentity, anomalies: AnomalySummary) -> ReportLocation:
     """Write the report of the run as one HTML file."""
     from flows.settings import load_settings
     from flows.steps.quality import write_report as step
 
-    return step(run, load_settings())
+    return step(run, anomalies, load_settings())
 
 
 @task(name="conclude_run", timeout_seconds=10 * MINUTE, tags=["ledger"])

@@ -186,13 +186,13 @@ def send_alerts(run: RunIdentity, settings: Settings) -> AlertSummary:
     return AlertSummary(alerts=1, channels=len(settings.alert_urls), undelivered=undelivered)
 
 
-def write_report(run: RunIdentity, settings: Settings) -> ReportLocation:
+def write_report(run: RunIdentity, anomalies: AnomalySummary, settings: Settings) -> ReportLocation:
     """Write the report of the run as one HTML file; see `flows.reporting`."""
     from flows.reporting import render_report
 
     path = settings.home / "reports" / f"{run.run_id}.html"
     with open_session(settings) as session:
-        render_report(session, run, path, settings)
+        render_report(session, run, path, settings, detector_notes=anomalies.notes)
     logger.info("report: %s", path)
     return ReportLocation(path=str(path))
 

@@ -10,9 +10,10 @@ using (
         cast(? as timestamp_ntz) as started_at
 ) as begun
     on target.run_id = begun.run_id
-when matched then update set
-    state = 'running',
-    finished_at = null
+when matched then
+    update set
+        state = 'running',
+        finished_at = null
 when not matched then insert (
     run_id, flow_name, source_system, landing_url, engine, state, started_at
 ) values (

@@ -8,5 +8,5 @@ from quality.anomalies
 where
     run_id = ?
     and severity in ('critical', 'warning')
-order by iff(severity = 'critical', 0, 1), money_at_risk desc nulls last, score desc, anomaly_id
+order by iff(severity = 'critical', 0, 1), money_at_risk desc nulls last, score desc, anomaly_id asc
 limit ?

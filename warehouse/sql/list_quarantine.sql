@@ -11,5 +11,5 @@ select
     detected_at
 from ops.quarantine
 where ? = '' or source = ?
-order by detected_at desc, source_file, source_row nulls first
+order by detected_at desc, source_file asc, source_row asc nulls first
 limit ?

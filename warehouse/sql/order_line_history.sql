@@ -17,5 +17,5 @@ where
     facts.source_system = ?
     and facts.ordered_at < cast(? as timestamp_ntz)
     and facts.is_merchandise
-order by facts.ordered_at desc, facts.order_line_key
+order by facts.ordered_at desc, facts.order_line_key asc
 limit ?

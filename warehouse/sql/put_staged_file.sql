@@ -1,1 +1,1 @@
-put $source $stage_folder auto_compress = false overwrite = true
+put $source $stage_folder auto_compress = false overwrite = true -- noqa: PRS

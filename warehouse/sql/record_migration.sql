@@ -10,5 +10,6 @@ using (
         target.file_name = applied.file_name
         and target.checksum = applied.checksum
 when matched then update set applied_at = applied.applied_at
-when not matched then insert (file_name, checksum, applied_at)
+when not matched then
+    insert (file_name, checksum, applied_at)
     values (applied.file_name, applied.checksum, applied.applied_at)

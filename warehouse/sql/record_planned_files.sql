@@ -19,12 +19,13 @@ using (
         and target.entity = planned.entity
         and target.file_key = planned.file_key
         and target.etag = planned.etag
-when matched then update set
-    state = 'planned',
-    landing_url = planned.landing_url,
-    group_number = planned.group_number,
-    run_id = planned.run_id,
-    planned_at = planned.planned_at
+when matched then
+    update set
+        state = 'planned',
+        landing_url = planned.landing_url,
+        group_number = planned.group_number,
+        run_id = planned.run_id,
+        planned_at = planned.planned_at
 when not matched then insert (
     source_system, entity, file_key, etag, landing_url, size_bytes, modified_at, state, group_number, run_id, planned_at
 ) values (

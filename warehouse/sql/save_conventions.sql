@@ -13,14 +13,15 @@ using (
         cast(? as varchar) as mapping_hash
 ) as mapping
     on target.source_system = mapping.source_system
-when matched then update set
-    timezone = mapping.timezone,
-    default_currency = mapping.default_currency,
-    cancellation_prefix = mapping.cancellation_prefix,
-    adjustment_prefix = mapping.adjustment_prefix,
-    non_product_pattern = mapping.non_product_pattern,
-    float_formatted_ids = mapping.float_formatted_ids,
-    mapping_hash = mapping.mapping_hash
+when matched then
+    update set
+        timezone = mapping.timezone,
+        default_currency = mapping.default_currency,
+        cancellation_prefix = mapping.cancellation_prefix,
+        adjustment_prefix = mapping.adjustment_prefix,
+        non_product_pattern = mapping.non_product_pattern,
+        float_formatted_ids = mapping.float_formatted_ids,
+        mapping_hash = mapping.mapping_hash
 when not matched then insert (
     source_system, timezone, default_currency, cancellation_prefix, adjustment_prefix, non_product_pattern,
     float_formatted_ids, mapping_hash

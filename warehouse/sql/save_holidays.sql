@@ -11,5 +11,6 @@ using (
         target.country = listed.country
         and target.holiday_date = listed.holiday_date
 when matched then update set holiday_name = listed.holiday_name
-when not matched then insert (country, holiday_date, holiday_name)
+when not matched then
+    insert (country, holiday_date, holiday_name)
     values (listed.country, listed.holiday_date, listed.holiday_name)

@@ -18,12 +18,13 @@ using (
         and target.source_system = checked.source_system
         and target.check_name = checked.check_name
         and target.measure = checked.measure
-when matched then update set
-    expected_value = checked.expected_value,
-    actual_value = checked.actual_value,
-    is_passed = checked.is_passed,
-    detail = checked.detail,
-    checked_at = checked.checked_at
+when matched then
+    update set
+        expected_value = checked.expected_value,
+        actual_value = checked.actual_value,
+        is_passed = checked.is_passed,
+        detail = checked.detail,
+        checked_at = checked.checked_at
 when not matched then insert (
     run_id, source_system, check_name, measure, expected_value, actual_value, is_passed, detail, checked_at
 ) values (

@@ -15,13 +15,14 @@ using (
     on
         target.run_id = tested.run_id
         and target.test_name = tested.test_name
-when matched then update set
-    model_name = tested.model_name,
-    status = tested.status,
-    failures = tested.failures,
-    message = tested.message,
-    execution_seconds = tested.execution_seconds,
-    tested_at = tested.tested_at
+when matched then
+    update set
+        model_name = tested.model_name,
+        status = tested.status,
+        failures = tested.failures,
+        message = tested.message,
+        execution_seconds = tested.execution_seconds,
+        tested_at = tested.tested_at
 when not matched then insert (
     run_id, test_name, model_name, status, failures, message, execution_seconds, tested_at
 ) values (
