@@ -93,10 +93,7 @@ class PriceHistory(LineDetector):
         spread = np.maximum(np.nan_to_num(prices.currency_spread[currency], nan=1.0), 0.2)
         median = np.nan_to_num(prices.currency_median[currency], nan=prices.overall_median)
         shop = (np.log(units / PRICE_UNITS) - median) / spread
-        power_of_ten = np.zeros(len(rows), dtype=bool)
-        for ten in _TENS:
-            # A price cut to cents after a division by a hundred is only roughly the level's hundredth.
-            power_of_ten |= prices.is_level(series, price / ten, 0.00006 if ten > 1 else 0.006)
+        tenfold = power_of_ten(history, series, price) > 0
         swapped = (np.abs(price - np.rint(price)) < 1e-9) & quantity_is_level(history, series, quantity)
         once = (
             np.where(match.level[rows] >= 0, prices.level_days[match.level[rows]], 0.0)
@@ -117,7 +114,7 @@ class PriceHistory(LineDetector):
                 distance * known_lines,
                 prices.point_surprise(chosen, units),
                 decimals(units),
-                power_of_ten,
+                tenfold,
                 seen_before,
                 swapped,
                 np.maximum(shop - 1.0, 0.0),
@@ -155,6 +152,7 @@ class PriceHistory(LineDetector):
     def explain(self, history: OrderHistory, lines: OrderLines, rows: IntArray) -> list[Verdict]:
         match = history.match(lines)
         looks_swapped = swapped_lines(history, lines, rows)
+        tens = power_of_ten(history, match.series[rows], lines.price[rows])
         in_batch = EarlierDays(lines).nearest(lines.item[rows], price_units(lines.price[rows]), lines.day[rows])
         texts = LineTexts(lines, rows)
         verdicts = []
@@ -167,7 +165,6 @@ class PriceHistory(LineDetector):
             what = texts.name(place)
             high = price > usual if by_batch or match.ratio[row] == 0 else match.ratio[row] > 0
             money = abs(price - usual) * quantity
-            one = np.array([series])
             swapped = bool(looks_swapped[place])
             factor = price / usual if price >= usual else usual / price
             if series >= 0:
@@ -180,20 +177,13 @@ class PriceHistory(LineDetector):
             else:
                 basis = f"it has no history of its own; comparable products cost about {money_text(usual)}"
             factor_text = f"{number_text(factor)} times {'the usual' if price >= usual else 'less than the usual'}"
-            ten = next(
-                (
-                    t
-                    for t in _TENS
-                    if history.prices.is_level(one, np.array([price / t]), 0.00006 if t > 1 else 0.006)[0]
-                ),
-                None,
-            )
+            ten = float(tens[place])
             if swapped:
                 kind = "price_quantity_swapped"
                 advice = swapped_advice(quantity)
             else:
                 kind = "price_high" if high else "price_low"
-                if ten is not None:
+                if ten > 0:
                     advice = f"It is a known price times {ten:g}: check the decimal point or cents taken for units."
                 elif factor >= 3:
                     advice = "Check the currency, the unit (piece or pack) and the decimal point."
@@ -214,6 +204,16 @@ def quantity_is_level(history: OrderHistory, series: IntArray, quantity: FloatAr
     """Whether the quantity is a price level of the product, exactly or (from 2 on) rounded to a whole number."""
     exact = history.prices.is_level(series, quantity, 0.00005)
     return np.asarray(exact | ((quantity >= 2) & history.prices.is_level(series, quantity, 0.5)))
+
+
+def power_of_ten(history: OrderHistory, series: IntArray, price: FloatArray) -> FloatArray:
+    """Which power of ten (10 to 1,000 or its inverse) times a level of the product each price is; 0 for none."""
+    result = np.zeros(len(price))
+    for ten in _TENS:
+        # A price cut to cents after a division by a hundred is only roughly the level's hundredth.
+        hit = history.prices.is_level(series, price / ten, 0.00006 if ten > 1 else 0.006)
+        result = np.where((result == 0) & hit, ten, result)
+    return result
 
 
 def swapped_lines(history: OrderHistory, lines: OrderLines, rows: IntArray) -> BoolArray:

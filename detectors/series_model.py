@@ -60,6 +60,8 @@ _MEDIAN_TO_DEVIATION = 1.4826
 _HEAVY_FROM = 3.6
 _LEAST_FOR_NORMAL = 40
 _ROUNDS = 5
+# Days regressed at once: a bound on memory.
+_BATCH_DAYS = 1_000
 # Ridge on growth per window and on each weekday, in units of days of data.
 _RIDGE_GROWTH = 20.0
 _RIDGE_WEEKDAY = 0.5
@@ -234,11 +236,12 @@ class SeriesAnomalyModel:
         label = [self.calendar.get(int(one)) for one in number]
         plain = np.array([one is None for one in label])
         known = self._transform(np.where(present, series, 1.0))
+        forecasts = _forecasts(known, present & plain, weekday)
         error = np.full(length, np.nan)
         spectral = np.full(length, np.nan)
         judged = []
         for at in range(length):
-            forecast = _forecast(known, present & plain, weekday, at)
+            forecast = float(forecasts[at])
             past = error[max(0, at - _WINDOW_DAYS) : at][plain[max(0, at - _WINDOW_DAYS) : at]]
             past = past[np.isfinite(past)]
             expected = float(self._back(forecast)) if np.isfinite(forecast) else math.nan
@@ -307,31 +310,41 @@ class SeriesAnomalyModel:
         return math.exp(value)
 
 
-def _forecast(known: FloatArray, usable: BoolArray, weekday: IntArray, at: int) -> float:
-    """The next day from those before it; NaN if there are too few."""
-    start = max(0, at - _WINDOW_DAYS)
-    rows = np.flatnonzero(usable[start:at]) + start
-    if len(rows) < _LEAST_DAYS:
-        return math.nan
-    age = (at - rows).astype(np.float64)
-    design = np.zeros((len(rows), 9))
-    design[:, 0] = 1.0
-    design[:, 1] = -age / _WINDOW_DAYS
-    design[np.arange(len(rows)), 2 + weekday[rows]] = 1.0
-    target = known[rows]
-    recent = 0.5 ** (age / _HALF_LIFE_DAYS)
+def _forecasts(known: FloatArray, usable: BoolArray, weekday: IntArray) -> FloatArray:
+    """Each day from the usable ones of the window before it; NaN where there are too few. One regression a day."""
+    days = len(known)
+    result = np.full(days, np.nan)
+    # Row t of each window holds the days t − _WINDOW_DAYS … t − 1.
+    place = np.arange(days)[:, None] + np.arange(-_WINDOW_DAYS, 0)[None, :]
+    trusted = (place >= 0) & usable[np.maximum(place, 0)]
+    judged = np.flatnonzero(trusted.sum(axis=1) >= _LEAST_DAYS)
+    for start in range(0, len(judged), _BATCH_DAYS):
+        chosen = judged[start : start + _BATCH_DAYS]
+        result[chosen] = _regress(known, weekday, chosen, np.maximum(place[chosen], 0), trusted[chosen])
+    return result
+
+
+def _regress(known: FloatArray, weekday: IntArray, chosen: IntArray, place: IntArray, trusted: BoolArray) -> FloatArray:
+    """Forecasts for the chosen days by iteratively reweighted least squares on their windows."""
+    age = np.arange(_WINDOW_DAYS, 0, -1, dtype=np.float64)
+    design = np.zeros((*place.shape, 9))
+    design[:, :, 0] = 1.0
+    design[:, :, 1] = -age / _WINDOW_DAYS
+    np.put_along_axis(design[:, :, 2:], weekday[place][:, :, None], 1.0, axis=2)
+    target = np.where(trusted, known[place], np.nan)
+    filled = np.where(trusted, target, 0.0)
+    recent = np.where(trusted, 0.5 ** (age / _HALF_LIFE_DAYS), 0.0)
     ridge = np.diag([1e-6, _RIDGE_GROWTH / _WINDOW_DAYS * 7, *([_RIDGE_WEEKDAY] * 7)])
     # Starts from the median, so that a wild day has no say in the first round.
-    residual = target - np.median(target)
-    weights = np.zeros(9)
+    residual = np.abs(target - np.nanmedian(target, axis=1, keepdims=True))
+    weights = np.zeros((len(chosen), 9))
     for _ in range(_ROUNDS):
-        spread = max(1.4826 * float(np.median(np.abs(residual))), 1e-6)
-        huber = np.minimum(1.0, _HUBER / np.maximum(np.abs(residual) / spread, 1e-9))
-        trust = recent * huber
-        weighted = design * trust[:, None]
-        weights = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ target)
-        residual = target - design @ weights
-    return float(weights[0] + weights[2 + weekday[at]])
+        spread = np.maximum(_MEDIAN_TO_DEVIATION * np.nanmedian(residual, axis=1, keepdims=True), 1e-6)
+        huber = np.minimum(1.0, _HUBER / np.maximum(np.nan_to_num(residual) / spread, 1e-9))
+        weighted = (design * (recent * huber)[:, :, None]).transpose(0, 2, 1)
+        weights = np.linalg.solve(weighted @ design + ridge, weighted @ filled[:, :, None])[:, :, 0]
+        residual = np.abs(target - (design @ weights[:, :, None])[:, :, 0])
+    return np.asarray(weights[:, 0] + weights[np.arange(len(chosen)), 2 + weekday[chosen]])
 
 
 def _is_open(present: BoolArray, plain: BoolArray, weekday: IntArray, at: int) -> bool:
