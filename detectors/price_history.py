@@ -127,7 +127,7 @@ class PriceHistory(LineDetector):
                 guest,
                 guest * others,
             ]
-        ).astype(np.float64)
+        )
         return features, rows
 
     def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:

@@ -45,7 +45,7 @@ _LEAST = np.array([feature[2] for feature in _FEATURES])
 _START = np.array([feature[3] for feature in _FEATURES])
 _START_BIAS = -8.0
 # A line is worth a look when its log quantity is this much above the product's or the order's middle.
-_LOOK = 0.5
+_LOOK = 1.0
 _WHOLE_FACTORS = np.array([10.0, 10.0, 100.0, 100.0, 1_000.0, 6.0, 12.0, 24.0, 144.0, 20.0, 25.0, 50.0, 200.0, 500.0])
 _FAULT_SEED = 20_241
 # A customer with fewer earlier lines has no habit yet.
@@ -119,7 +119,7 @@ class QuantityHistory(LineDetector):
                 product_lines < 2,
                 _above(log_size, both),
             ]
-        ).astype(np.float64)
+        )
         return features, rows
 
     def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
