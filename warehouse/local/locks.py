@@ -17,6 +17,10 @@ class LockTimeoutError(Exception):
     """A table stayed locked by another session's transaction for longer than the wait allowed."""
 
 
+class LocksClosedError(Exception):
+    """The warehouse is stopping; no lock is given any more."""
+
+
 class LockDeadlockError(Exception):
     """Waiting for a table would never end: its holder waits for a table this session holds."""
 
@@ -33,12 +37,14 @@ class TableLocks:
         self._exclusive: dict[str, Hashable] = {}
         self._shared: defaultdict[str, set[Hashable]] = defaultdict(set)
         self._waits_for: dict[Hashable, set[Hashable]] = {}
+        self._closed = False
 
     def acquire(self, owner: Hashable, tables: Iterable[str], *, exclusive: bool, timeout_seconds: float) -> None:
         """Lock every table for the owner, or none.
 
         Raises:
             LockTimeoutError: another owner held one of the tables for all of timeout_seconds.
+            LocksClosedError: the warehouse is stopping.
             LockDeadlockError: the holder waits, directly or through others, for this owner.
         """
         wanted = sorted(set(tables))
@@ -48,6 +54,8 @@ class TableLocks:
         with self._changed:
             try:
                 while blockers := self._blockers(owner, wanted, exclusive):
+                    if self._closed:
+                        break
                     self._waits_for[owner] = blockers
                     if self._waits_in_a_circle(owner):
                         raise LockDeadlockError(", ".join(wanted))
@@ -57,6 +65,8 @@ class TableLocks:
                         raise LockTimeoutError(", ".join(wanted))
             finally:
                 self._waits_for.pop(owner, None)
+            if self._closed:
+                raise LocksClosedError
             for table in wanted:
                 if exclusive:
                     self._exclusive[table] = owner
@@ -72,6 +82,12 @@ class TableLocks:
                 self._shared[table].discard(owner)
                 if not self._shared[table]:
                     del self._shared[table]
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any longer: the warehouse ends."""
+        with self._changed:
+            self._closed = True
             self._changed.notify_all()
 
     def holders(self) -> set[Hashable]:

@@ -233,7 +233,7 @@ class WarehouseServer:
             return {
                 "data": {"errorCode": code, "sqlState": known.sqlstate, "queryId": str(uuid.uuid4())},
                 "code": code,
-                "message": known.msg,
+                "message": known.raw_msg,
                 "success": False,
             }
         logger.debug("%.3f s: %s", time.monotonic() - started, sql[:200])
@@ -307,6 +307,7 @@ def build_app(engine: LocalWarehouse) -> Starlette:
             yield
         finally:
             watcher.cancel()
+            engine.locks.close()
             for task, session, _started in server.running.values():
                 if not task.done():
                     session._duck_conn.interrupt()

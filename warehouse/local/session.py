@@ -25,7 +25,7 @@ from warehouse.local.bindings import BATCH_RELATION, batch_table, literal_rows
 from warehouse.local.copy_into import copy_into
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import raise_as_snowflake
-from warehouse.local.locks import LockDeadlockError, LockTimeoutError
+from warehouse.local.locks import LockDeadlockError, LocksClosedError, LockTimeoutError
 from warehouse.local.results import StatementResult
 from warehouse.local.statements import AccountStatements, split_name, strip_comments
 
@@ -526,6 +526,12 @@ class LocalCursor(FakeSnowflakeCursor):
                     msg=f"Statement was aborted: lock on {error} is held by another transaction for more than "
                     f"{LOCK_TIMEOUT_SECONDS:.0f} seconds. Commit or roll back that transaction, then run it again.",
                     errno=625,
+                    sqlstate="57014",
+                ) from None
+            except LocksClosedError:
+                raise ProgrammingError(
+                    msg="The local warehouse is stopping. Start it again, then run the statement again.",
+                    errno=604,
                     sqlstate="57014",
                 ) from None
             except LockDeadlockError as error:

@@ -193,6 +193,39 @@ def test_the_warehouse_outlives_the_command_that_starts_it_and_a_kill(home: Path
     assert _query(home, "select count(*) from analytics.public.kept") == [(100_000,)]
 
 
+def test_sigterm_does_not_wait_for_statements(home: Path) -> None:
+    status = ensure_running(home)
+    _query(home, "create database analytics")
+    _query(home, "create table analytics.public.busy as select 1 as n")
+    holder = snowflake.connector.connect(**connection_parameters(status))
+    holder.cursor().execute("begin")
+    holder.cursor().execute("update analytics.public.busy set n = 2")
+    errors: list[Exception] = []
+
+    def run(sql: str) -> None:
+        try:
+            with snowflake.connector.connect(**connection_parameters(status, network_timeout_seconds=5)) as connection:
+                connection.cursor().execute(sql)
+        except snowflake.connector.errors.Error as error:
+            errors.append(error)
+
+    rows = "table(generator(rowcount => 3000000))"
+    long_one = f"select sum(hash(a.x, b.y)) from (select seq4() x from {rows}) a, (select seq4() y from {rows}) b"
+    threads = [
+        threading.Thread(target=run, args=(sql,)) for sql in (long_one, "update analytics.public.busy set n = 3")
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    started = time.monotonic()
+    stop_service(WAREHOUSE, home)
+    assert time.monotonic() - started < services.STOP_TIMEOUT_SECONDS, "it was killed, not stopped"
+    for thread in threads:
+        thread.join(60)
+    assert len(errors) == 2
+    assert _query(home, "select n from analytics.public.busy") == [(1,)]
+
+
 def test_a_client_without_a_server_fails_soon(home: Path) -> None:
     status = ensure_running(home)
     stop_service(WAREHOUSE, home)
