@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flows.settings import PROJECT_ROOT, Settings
@@ -24,6 +27,24 @@ QUERY_TAG = "customer-analytics"
 UNUSED_API = "http://127.0.0.1:9/api"
 
 
+@contextmanager
+def _without_container_worker() -> Iterator[None]:
+    """While `prefect_snowflake` is imported, keep it from importing its worker for Snowpark containers.
+
+    Nothing here uses that worker, and with all of `snowflake.core` behind it, it takes longer to import than everything
+    else a task needs. An empty module stands in for it meanwhile; whoever wants the worker can still import it later.
+    """
+    name = "prefect_snowflake.experimental.workers.spcs"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 def open_session(settings: Settings) -> Session:
     """A session on the warehouse of the settings; the local one is started if it isn't running.
 
@@ -31,7 +52,8 @@ def open_session(settings: Settings) -> Session:
         warehouse.local.services.ServiceError: the local warehouse did not start.
         snowflake.connector.errors.Error: Snowflake refused the connection.
     """
-    from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
+    with _without_container_worker():
+        from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
 
     extra: dict[str, Any] = {}
     if settings.target == "local":
@@ -116,7 +138,8 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 
 
 def _credentials_of_block(name: str) -> dict[str, str]:
-    from prefect_snowflake import SnowflakeConnector
+    with _without_container_worker():
+        from prefect_snowflake import SnowflakeConnector
 
     connector = SnowflakeConnector.load(name)
     credentials = connector.credentials
@@ -157,8 +180,6 @@ def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str,
         DbtError: dbt could not run the command at all.
     """
     import json
-    from collections.abc import Iterator
-    from contextlib import contextmanager
 
     from dbt_common.events.base_types import EventLevel
     from prefect.client.orchestration import PrefectClient
