@@ -108,6 +108,15 @@ class Star:
         )
         self.copy_table(entity, pa.Table.from_pylist(records, schema=schema))
 
+    def deliver_again(self, delivery: Delivery) -> None:
+        """A file that comes with a content loaded before: ingestion enters a duplicate and loads nothing."""
+        self.session.execute(
+            "insert into ops.files (source_system, entity, file_key, etag, landing_url, size_bytes, state,"
+            " content_hash, run_id, planned_at)"
+            " select ?, ?, ?, 'again', '/landing', 1, 'duplicate', ?, 'again', sysdate()",
+            [delivery.source, delivery.entity, delivery.name, delivery.content_hash],
+        )
+
     def copy_table(self, entity: str, table: pa.Table) -> None:
         """Load an Arrow table with the RAW contract's columns."""
         folder = self.folder / "lake" / f"{entity}-{self.runs}"

@@ -101,14 +101,17 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
         star.dbt("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
         _keep(star, "first_run")
 
-        star.deliver(runs[1])
+        versions = [Delivery("set_back", "order_lines", "orders.csv", (FINE | {"quantity": n},)) for n in ("1", "2")]
+        star.describe_source("set_back")
+        star.deliver([*runs[1], versions[0]])
         star.dbt("run", "--select", "intermediate")  # and there the run dies
-        star.deliver(runs[2])
+        star.deliver([*runs[2], versions[1]])
         star.dbt("run", "--select", "intermediate", "dim_customers", "dim_products")  # this one a little later
         star.dbt("run", "--exclude", "staging")
         _keep(star, "third_run")
 
         star.deliver(runs[3])
+        star.deliver_again(versions[0])
         star.dbt("run", "--exclude", "staging")
         _keep(star, "last_run")
         star.dbt("run", "--exclude", "staging")
@@ -230,6 +233,14 @@ def test_the_order_of_arrival_does_not_matter(star: Star) -> None:
 @pytest.mark.parametrize("table", DERIVED)
 def test_a_run_without_new_files_changes_nothing(star: Star, table: str) -> None:
     assert _differences(star, table, "last_run", "run_without_new_files") == []
+
+
+def test_a_file_set_back_to_what_it_was_counts_as_it_was(star: Star) -> None:
+    """Its content is a duplicate to ingestion, for RAW holds it; its latest delivery counts all the same."""
+    facts = star.rows("select quantity from marts.fact_orders where source_system = 'set_back'")
+    assert facts == [{"quantity": Decimal("1.0000")}]
+    rejects = star.rows("select reject_reason from staging.order_line_rejects where _source_system = 'set_back'")
+    assert rejects == [{"reject_reason": "superseded: orders.csv was delivered again with other content"}]
 
 
 def test_a_run_that_died_is_made_up_for(star: Star) -> None:

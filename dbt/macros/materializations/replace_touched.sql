@@ -57,26 +57,27 @@
     delete from {{ target_relation }};
     {% else %}
     delete from {{ target_relation }} where (select count(*) from {{ files }} where is_rebuild) > 0;
-    delete from {{ target_relation }} as target
+    delete from {{ target_relation }}
     using (
-        select distinct {{ options['keys'] | join(', ') }}
+        select distinct {% for key in options['keys'] %}{{ key }} as touched_{{ key }}{{ ', ' if not loop.last }}{% endfor %}
+
         from {% if options.get('touched') %}{{ ref(options['touched']) }}{% else %}({{ rows_sql }}){% endif %}
     ) as touched
-    where {% for key in options['keys'] %}target.{{ key }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %};
+    where {% for key in options['keys'] %}{{ key }} = touched.touched_{{ key }}{{ ' and ' if not loop.last }}{% endfor %};
     {% endif %}
     insert into {{ target_relation }} ({{ columns }})
     select {{ columns }} from (
     {{ rows_sql }}
     );
     {% if options.get('finishes_files') %}
-    update {{ source('ops', 'transformed_files') }} as target
+    update {{ source('ops', 'transformed_files') }}
     set state = 'done', done_at = sysdate()
-    from {{ files }} as files
+    from (select source_system as batch_source, content_hash as batch_hash from {{ files }}) as batch
     where
-        target.model_name = 'fact_orders'
-        and target.state = 'claimed'
-        and target.source_system = files.source_system
-        and target.content_hash = files.content_hash;
+        model_name = 'fact_orders'
+        and state = 'claimed'
+        and source_system = batch.batch_source
+        and content_hash = batch.batch_hash;
     {% endif %}
     commit;
 {%- endmacro %}

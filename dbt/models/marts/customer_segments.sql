@@ -57,23 +57,25 @@ measured as (
     group by lines.source_system, lines.customer_id, lines.currency, last_days.as_of_date
 ),
 
--- Fifths by rank; equal values share a score.
+-- Fifths by rank, in whole numbers so that every engine cuts at the same place; equal values share a score.
+ranked as (
+    select
+        *,
+        5 * (rank() over (partition by source_system, currency order by last_order_date asc nulls first) - 1)
+            as recency_rank,
+        5 * (rank() over (partition by source_system, currency order by order_count) - 1) as frequency_rank,
+        5 * (rank() over (partition by source_system, currency order by net_amount) - 1) as monetary_rank,
+        count(*) over (partition by source_system, currency) as customer_count
+    from measured
+),
+
 scored as (
     select
         *,
-        floor(
-            (rank() over (partition by source_system, currency order by last_order_date nulls first) - 1)
-            * 5 / count(*) over (partition by source_system, currency)
-        ) + 1 as recency_score,
-        floor(
-            (rank() over (partition by source_system, currency order by order_count) - 1)
-            * 5 / count(*) over (partition by source_system, currency)
-        ) + 1 as frequency_score,
-        floor(
-            (rank() over (partition by source_system, currency order by net_amount) - 1)
-            * 5 / count(*) over (partition by source_system, currency)
-        ) + 1 as monetary_score
-    from measured
+        (recency_rank - mod(recency_rank, customer_count)) / customer_count + 1 as recency_score,
+        (frequency_rank - mod(frequency_rank, customer_count)) / customer_count + 1 as frequency_score,
+        (monetary_rank - mod(monetary_rank, customer_count)) / customer_count + 1 as monetary_score
+    from ranked
 ),
 
 valued as (
