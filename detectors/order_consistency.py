@@ -69,7 +69,6 @@ class OrderConsistency(LineDetector):
 
     name: ClassVar[str] = "order_consistency"
     budget_share: ClassVar[float] = 0.1
-    most_contamination: ClassVar[float] = 0.0005
     names_cause: ClassVar[bool] = True
 
     def __init__(self) -> None:

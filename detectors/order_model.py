@@ -50,7 +50,7 @@ _HELD_OUT_SHARE = 0.35
 # More lines than this tell the calibration nothing new and cost memory.
 _MOST_HELD_OUT = 250_000
 # Share of the budget handed out: history a month old is a little less like today than held-out history was like it.
-_BUDGET_USE = 0.4
+_BUDGET_USE = 0.35
 
 
 class NotFittedError(RuntimeError):
@@ -242,6 +242,7 @@ class OrderAnomalyModel:
         score = np.zeros(len(lines))
         strongest = np.zeros(len(lines), dtype=np.int64)
         breach = np.zeros(len(lines), dtype=bool)
+        causes: list[tuple[int, FloatArray]] = []
         shares = sum(detector.budget_share for detector in self._detectors.values())
         for position, (name, detector) in enumerate(self._detectors.items()):
             strangeness = detector.strangeness(history, lines)
@@ -255,9 +256,13 @@ class OrderAnomalyModel:
                 breach |= own > 0
             better = own > score
             score = np.where(better, own, score)
-            if detector.names_cause:
-                better |= (own >= self.threshold) & ~breach
             strongest = np.where(better, position, strongest)
+            if detector.names_cause:
+                causes.append((position, own))
+        # What is a finding anyway is named by its common cause where there is nearly enough for a finding of its own.
+        for position, own in causes:
+            shared = (score >= self.threshold) & (own >= self.threshold - _CAUSE_BELOW) & ~breach
+            strongest = np.where(shared, position, strongest)
         return score, strongest, breach
 
     def _severity(self, history: OrderHistory, verdict: Verdict, breach: bool) -> str:
@@ -270,6 +275,8 @@ class OrderAnomalyModel:
         return "warning"
 
 
+# How far below the threshold a common cause still names a finding.
+_CAUSE_BELOW = 1.0
 # Added to a breach's strangeness, so that rules come before the strangest price a calibrated layer ever names.
 _RULES_ABOVE = 10.0
 

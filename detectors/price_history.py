@@ -15,11 +15,11 @@ from detectors.registry import register
 
 # Feature, whether its weight may only be positive, smallest weight, weight to start from (log odds a unit).
 _FEATURES: tuple[tuple[str, bool, float, float], ...] = (
-    ("above", True, 0.5, 1.5),  # log ratio to the nearest level, upwards
-    ("below", True, 0.5, 1.5),  # … downwards
+    ("above", True, 1.0, 1.5),  # log ratio to the nearest level, upwards
+    ("below", True, 1.0, 1.5),  # … downwards
     ("any distance", True, 0.0, 1.0),  # distance up to 0.5: off the level at all
     ("tiny distance", True, 0.0, 0.0),  # … up to 0.1
-    ("far", True, 0.0, 1.0),  # distance beyond 1.5 (a factor of 4.5)
+    ("far", True, 1.0, 1.0),  # distance beyond 1.5 (a factor of 4.5)
     ("distance by lines", True, 0.0, 0.1),  # distance × log of the lines of history behind it
     ("point surprise", True, 0.0, 0.0),  # −log10 share of products of this shop sold at exactly this price
     ("decimals", False, 0.0, 0.0),
