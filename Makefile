@@ -48,7 +48,7 @@ lint: $(READY) ## Style, types, SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests warehouse/ddl
-	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar --templater placeholder warehouse/sql
+	$(BIN)/sqlfluff lint --disable-progress-bar --templater placeholder warehouse/sql
 
 .PHONY: format
 format: $(READY) ## Put the code in shape

@@ -2,11 +2,11 @@
 -- without effect. The session variables database_name and warehouse_name are set by `customer-analytics migrate`.
 
 create warehouse if not exists identifier($warehouse_name)
-    warehouse_size = 'XSMALL'
-    auto_suspend = 60
-    auto_resume = true
-    initially_suspended = true
-    comment = 'Customer analytics: loading, dbt and quality checks';
+warehouse_size = 'XSMALL'
+auto_suspend = 60
+auto_resume = true
+initially_suspended = true
+comment = 'Customer analytics: loading, dbt and quality checks';
 
 create role if not exists customer_analytics_loader comment = 'Lands files and streams: writes RAW and OPS';
 create role if not exists customer_analytics_transformer comment = 'dbt: reads RAW and OPS, fills STAGING to MARTS';

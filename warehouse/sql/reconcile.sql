@@ -48,9 +48,16 @@ raw_order_lines as (
     select
         count(*) as order_lines,
         coalesce(sum(try_to_decimal(trim(quantity), 18, 4)), 0) as quantity,
-        coalesce(sum(try_to_decimal(trim(quantity), 18, 4) * try_to_decimal(trim(unit_price), 18, 4)), 0) as amount,
         coalesce(
-            sum(round(try_to_decimal(trim(quantity), 18, 4) * try_to_decimal(trim(unit_price), 18, 4), 4)), 0
+            sum(try_to_decimal(trim(quantity), 18, 4)::number(38, 4) * try_to_decimal(trim(unit_price), 18, 4)), 0
+        ) as amount,
+        coalesce(
+            sum(
+                round(
+                    try_to_decimal(trim(quantity), 18, 4)::number(38, 4) * try_to_decimal(trim(unit_price), 18, 4), 4
+                )
+            ),
+            0
         ) as rounded_amount
     from raw.order_lines
     inner join chosen on raw.order_lines._source_system = chosen.source_system
