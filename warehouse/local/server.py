@@ -64,6 +64,9 @@ IDLE_SESSION_SECONDS = 24 * 3600.0
 
 ANSWERS_KEPT_SECONDS = 600.0
 
+SLOW_STATEMENT_SECONDS = 1.0
+"""A statement that takes longer is written into the log, with its time."""
+
 SESSION_GONE = "390104"
 QUERY_IN_PROGRESS = "333333"
 
@@ -236,7 +239,9 @@ class WarehouseServer:
                 "message": known.raw_msg,
                 "success": False,
             }
-        logger.debug("%.3f s: %s", time.monotonic() - started, sql[:200])
+        seconds = time.monotonic() - started
+        if seconds >= SLOW_STATEMENT_SECONDS:
+            logger.info("%.1f s: %s", seconds, " ".join(sql.split())[:300])
         return answer
 
     def _execute(self, session: LocalSession, sql: str, body: dict[str, Any], base_url: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LocksClosedError, LockTimeoutError
 from warehouse.local.results import StatementResult
 from warehouse.local.statements import AccountStatements, split_name, strip_comments
+from warehouse.local.translation import TransformChain
 
 Parameters = list[Any] | dict[str, Any] | None
 
@@ -330,6 +331,7 @@ class LocalCursor(FakeSnowflakeCursor):
                     # A description carries no values; NULL in their place changes no column's name.
                     for placeholder in list(expression.find_all(exp.Placeholder)):
                         placeholder.replace(exp.Null())
+                    expression = dialect.upper_case_identifiers(expression)
                     self.check_db_and_schema(expression)
                     query = exp.Subquery(this=self._transform(expression, None), alias=exp.to_identifier("described"))
                     described = exp.select("*").from_(query).limit(0)
@@ -648,7 +650,9 @@ class LocalCursor(FakeSnowflakeCursor):
         if not self.cast_aggregates:
             expression = dialect.keep_sums_exact(expression)
         expression = functions.rewrite(expression)
-        return dialect.quote_keywords(functions.finish(super()._transform(expression, params)))
+        chain: Any = TransformChain(expression)
+        translated: Expr = super()._transform(chain, params).expression
+        return dialect.quote_keywords(functions.finish(translated))
 
     def _execute(self, transformed: Expr, params: Parameters = None) -> None:
         if isinstance(transformed, exp.Merge):
