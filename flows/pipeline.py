@@ -49,7 +49,6 @@ def transform(
 ) -> LayerSummary:
     """dbt, a task a layer: RAW through STAGING to MARTS."""
     run = begin_run(flow="transform", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
-    run_dbt_layer(layer="seeds", run=run)
     run_dbt_layer(layer="staging", run=run)
     run_dbt_layer(layer="intermediate", run=run)
     return run_dbt_layer(layer="marts", run=run)

@@ -99,8 +99,9 @@ class Settings(BaseSettings):
     """Clean rows in 100,000 that detection may flag."""
     detector_history_rows: Annotated[int, Field(ge=1000)] = 2_000_000
     """Detectors learn from at most this many order lines, the latest ones; bounds their memory."""
-    detector_fits: Annotated[int, Field(ge=1)] = 4
-    """A first load of many months is judged in at most this many steps, each by what came before it."""
+    detector_fits: Annotated[int, Field(ge=1)] = 2
+    """A first load of many months is judged in at most this many parts, each by what came before it (the first, which
+    has nothing before it, among itself)."""
     alert_findings_shown: Annotated[int, Field(ge=1)] = 10
     """Findings written out in one alert; the rest is counted."""
     alert_urls: list[SecretStr] = []

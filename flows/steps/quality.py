@@ -72,10 +72,11 @@ def reconcile(run: RunIdentity, settings: Settings) -> ReconciliationSummary:
 
 
 def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
-    """Look for wrong prices and quantities in the order lines that no detector has seen, month by month.
+    """Look for wrong prices and quantities in the order lines that no detector has seen.
 
-    Each month's lines are judged by what was known before that month began, so no line is part of its own baseline.
-    Findings go to QUALITY.ANOMALIES under an id made of line and kind, files to QUALITY.SCORED_FILES; both in one
+    They are taken in whole months, a few months at a time; each part is judged by what was known before it began, so
+    that no line is part of its own baseline. Only where there is next to no history (a first load) a part has to be
+    judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, files to QUALITY.SCORED_FILES; both in one
     transaction, so that a run that dies here is repeated with the same result.
     """
     from detectors import OrderAnomalyModel

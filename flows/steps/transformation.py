@@ -13,8 +13,8 @@ from warehouse import ledger
 logger = logging.getLogger(__name__)
 
 LAYERS: dict[str, list[str]] = {
-    "seeds": ["seed"],
-    "staging": ["run", "--select", "staging"],
+    # Seeds with it; tests of all layers run together at the end.
+    "staging": ["build", "--select", "staging", "--exclude-resource-type", "test", "unit_test"],
     "intermediate": ["run", "--select", "intermediate"],
     "marts": ["run", "--select", "marts"],
 }
