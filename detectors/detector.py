@@ -38,17 +38,14 @@ class LineDetector(ABC):
     # Share of the budget of false findings; rules have none, what they name is wrong by definition.
     budget_share: ClassVar[float]
     needs_alibi: ClassVar[bool] = False
-    # Share of history's lines that may be faults of this layer's kind; what lies beyond is a tail of right lines.
+    # Share of history's lines that may be faults of this layer's kind; what lies beyond is a tail of right lines. Above
+    # 0 only where strangeness is a log odds.
     most_contamination: ClassVar[float] = 0.0
     # Its findings name the common cause of several lines, so they come before another layer's view of one of them.
     names_cause: ClassVar[bool] = False
 
-    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
-        """Sets the layer's own parameters from lines later than `history`.
-
-        Returns the strangeness of made-up faults put into the held-out lines, for the calibration; None if the layer
-        makes up none.
-        """
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> None:
+        """Sets the layer's own parameters from lines later than `history`; by default there is nothing to set."""
         return None
 
     @abstractmethod

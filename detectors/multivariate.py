@@ -14,15 +14,12 @@ import numpy as np
 from detectors.detector import LineDetector, LineTexts, Verdict, money_text, number_text
 from detectors.order_history import OrderHistory
 from detectors.order_lines import FloatArray, IntArray, OrderLines
-from detectors.price_history import made_up_price_faults
 from detectors.price_reference import price_units
-from detectors.quantity_history import made_up_quantity_faults
 from detectors.registry import register
 
 _TREES = 50
 _SAMPLES = 8_192
-_MOST_FAULTS = 20_000
-_FAULT_SEED = 20_243
+_SEED = 20_243
 # Only this share of lines, the farthest from the middle, is worth walking the trees.
 _SCREENED_SHARE = 0.015
 RESIDUALS = (
@@ -41,7 +38,6 @@ class Multivariate(LineDetector):
 
     name: ClassVar[str] = "multivariate"
     budget_share: ClassVar[float] = 0.05
-    most_contamination: ClassVar[float] = 0.004
     needs_alibi: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -74,7 +70,7 @@ class Multivariate(LineDetector):
         residuals[~usable] = 0.0
         return np.nan_to_num(residuals, nan=0.0, posinf=0.0, neginf=0.0)
 
-    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> None:
         # Its import takes seconds, so it waits until there is something to grow.
         from alibi_detect.od import IForest
 
@@ -83,21 +79,9 @@ class Multivariate(LineDetector):
         scaled = residuals / self._scale
         self._screen = float(np.quantile(self._distance(scaled), 1.0 - _SCREENED_SHARE))
         forest = IForest(threshold=0.0, n_estimators=_TREES, max_samples=min(_SAMPLES, len(scaled)))
-        forest.isolationforest.set_params(random_state=_FAULT_SEED)
+        forest.isolationforest.set_params(random_state=_SEED)
         forest.fit(scaled)
         self._forest = forest_arrays(forest.isolationforest)
-        generator = np.random.default_rng(_FAULT_SEED)
-        price, quantity = made_up_price_faults(generator, held_out)
-        more = made_up_quantity_faults(generator, held_out)
-        by_price = generator.random(len(held_out)) < 0.7
-        faulty = self._residuals(
-            history,
-            held_out,
-            np.where(by_price, price, held_out.price),
-            np.where(by_price, quantity, more),
-        )
-        # Enough of them for the calibration; walking the trees for all would take most of the fitting.
-        return self._strangeness_of(faulty[:: max(1, len(faulty) // _MOST_FAULTS)] / self._scale)
 
     @staticmethod
     def _distance(scaled: FloatArray) -> FloatArray:

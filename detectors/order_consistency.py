@@ -154,7 +154,7 @@ class OrderConsistency(LineDetector):
             more,
         )
 
-    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> None:
         generator = np.random.default_rng(_FAULT_SEED)
         orders = int(held_out.order.max()) + 1
         direction = generator.choice([1.0, 1.0, -1.0], orders)
@@ -169,8 +169,6 @@ class OrderConsistency(LineDetector):
         self._quantity = _learn(
             _QUANTITY_FEATURES, clean.quantity, many.quantity, clean.large_enough, many.large_enough
         )
-        strange = self._by_line(dear, held_out.order)
-        return strange[np.isfinite(strange)]
 
     def _by_line(self, described: _Group, group: IntArray) -> FloatArray:
         price = np.where(described.large_enough, self._price.log_odds(described.price), -np.inf)
@@ -258,5 +256,12 @@ def _learn(
     growing = np.array([feature[1] for feature in features])
     least = np.array([feature[2] for feature in features])
     return FaultLikelihood.learn(
-        clean[clean_chosen], fault[fault_chosen], growing, least, int(clean_chosen.sum()), _starting(features), 300
+        clean[clean_chosen],
+        fault[fault_chosen],
+        growing,
+        least,
+        int(clean_chosen.sum()),
+        _starting(features),
+        0.003,
+        300,
     )

@@ -50,7 +50,7 @@ _HELD_OUT_SHARE = 0.35
 # More lines than this tell the calibration nothing new and cost memory.
 _MOST_HELD_OUT = 250_000
 # Share of the budget handed out: history a month old is a little less like today than held-out history was like it.
-_BUDGET_USE = 0.35
+_BUDGET_USE = 0.2
 
 
 class NotFittedError(RuntimeError):
@@ -114,7 +114,7 @@ class OrderAnomalyModel:
             held_out = held_out.take(~self._is_breach(past, held_out))
             for name, detector in list(self._detectors.items()):
                 try:
-                    fault = detector.learn(past, held_out)
+                    detector.learn(past, held_out)
                 except ImportError as error:
                     if not detector.needs_alibi:
                         raise
@@ -124,7 +124,7 @@ class OrderAnomalyModel:
                     continue
                 if detector.budget_share > 0:
                     strangeness = detector.strangeness(past, held_out)
-                    self._calibrations[name] = TailCalibration.learn(strangeness, fault, detector.most_contamination)
+                    self._calibrations[name] = TailCalibration.learn(strangeness, detector.most_contamination)
                     logger.debug("layer %s: %s", name, self._calibrations[name])
             del past, held_out
         else:

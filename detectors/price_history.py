@@ -55,7 +55,7 @@ class PriceHistory(LineDetector):
 
     name: ClassVar[str] = "price_history"
     budget_share: ClassVar[float] = 0.5
-    most_contamination: ClassVar[float] = 0.004
+    most_contamination: ClassVar[float] = 0.02
 
     def __init__(self) -> None:
         self._likelihood = FaultLikelihood(_START, _START_BIAS)
@@ -130,18 +130,15 @@ class PriceHistory(LineDetector):
         )
         return features, rows
 
-    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> None:
         generator = np.random.default_rng(_FAULT_SEED)
         lines = len(held_out)
         price, quantity = made_up_price_faults(generator, held_out)
         clean, _ = self._features(history, held_out, held_out.price, held_out.quantity)
-        fault, rows = self._features(history, held_out, price, quantity)
+        fault, _ = self._features(history, held_out, price, quantity)
         self._likelihood = FaultLikelihood.learn(
-            clean, fault, _GROWING, _LEAST, lines, FaultLikelihood(_START, _START_BIAS)
+            clean, fault, _GROWING, _LEAST, lines, FaultLikelihood(_START, _START_BIAS), self.most_contamination
         )
-        strangeness = np.full(lines, -np.inf)
-        strangeness[rows] = self._likelihood.log_odds(fault)
-        return strangeness[_positive(held_out)]
 
     def strangeness(self, history: OrderHistory, lines: OrderLines) -> FloatArray:
         result = np.full(len(lines), -np.inf)

@@ -62,7 +62,7 @@ class QuantityHistory(LineDetector):
 
     name: ClassVar[str] = "quantity_history"
     budget_share: ClassVar[float] = 0.35
-    most_contamination: ClassVar[float] = 0.001
+    most_contamination: ClassVar[float] = 0.0005
 
     def __init__(self) -> None:
         self._likelihood = FaultLikelihood(_START, _START_BIAS)
@@ -122,18 +122,15 @@ class QuantityHistory(LineDetector):
         )
         return features, rows
 
-    def learn(self, history: OrderHistory, held_out: OrderLines) -> FloatArray | None:
+    def learn(self, history: OrderHistory, held_out: OrderLines) -> None:
         generator = np.random.default_rng(_FAULT_SEED)
         lines = len(held_out)
         quantity = made_up_quantity_faults(generator, held_out)
         clean, _ = self._features(history, held_out, held_out.quantity)
-        fault, rows = self._features(history, held_out, quantity)
+        fault, _ = self._features(history, held_out, quantity)
         self._likelihood = FaultLikelihood.learn(
-            clean, fault, _GROWING, _LEAST, lines, FaultLikelihood(_START, _START_BIAS)
+            clean, fault, _GROWING, _LEAST, lines, FaultLikelihood(_START, _START_BIAS), self.most_contamination
         )
-        strangeness = np.full(lines, -np.inf)
-        strangeness[rows] = self._likelihood.log_odds(fault)
-        return strangeness[np.abs(held_out.quantity) > 0]
 
     def strangeness(self, history: OrderHistory, lines: OrderLines) -> FloatArray:
         result = np.full(len(lines), -np.inf)
