@@ -164,7 +164,7 @@ def test_unknown_products_are_scored(fitted: OrderAnomalyModel, batch: pa.Table)
         batch,
         product_id=[f"never seen {row}" for row in range(batch.num_rows)],
         customer_id=[f"nobody {row}" for row in range(batch.num_rows)],
-        currency=["XXX"] * batch.num_rows,
+        currency=["ZZZ"] * batch.num_rows,
     )
     assert np.isfinite(fitted.scores(unknown)).all()
     fitted.findings(_scaled(unknown, [0, 1], 1e5, 1e5))
