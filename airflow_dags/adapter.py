@@ -447,8 +447,15 @@ def _mapped_items(plan: FlowPlan, planned: PlannedTask, operators: Mapping[str, 
                 remedy="Do both steps in one task, or collect the results in a task and map over its result",
             )
         upstream.append(XComArg(operators[argument.task]))
-    # Unequal lengths must not be cut to the shortest: filled up, each run sees that they differ, and says so.
-    return upstream[0] if len(upstream) == 1 else upstream[0].zip(*upstream[1:], fillvalue=None)
+    if len(upstream) > 1:
+        raise _refusal(
+            plan,
+            planned,
+            option=f"map over {len(upstream)} results",
+            reason="Airflow 3.3 does not find the number of runs of zipped results, and fails the task",
+            remedy="Let one task return the list of pairs, and map over its result",
+        )
+    return upstream[0]
 
 
 def _documentation(planned: PlannedTask) -> str | None:

@@ -426,6 +426,8 @@ class Row:
     state: str = "completed"
     prefect: bool = True
     """False where Prefect counts runs that the others do not have."""
+    airflow: bool = True
+    """False where the adapter refuses the flow."""
 
 
 ROWS: dict[str, Row] = {
@@ -448,7 +450,7 @@ ROWS: dict[str, Row] = {
         Row(map_future),
         Row(map_unmapped),
         Row(map_two),
-        Row(map_two_results),
+        Row(map_two_results, airflow=False),
         Row(map_nothing),
         Row(map_empty_literal),
         Row(map_one_fails, state="failed"),

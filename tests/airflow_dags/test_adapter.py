@@ -20,7 +20,7 @@ from flows.interpreter import NotTranslatable
 from tests.airflow_dags.flows_under_test import RunIdentity, whole_pipeline
 from tests.airflow_dags.rows import ROWS, double, flaky, numbers, say, say_named, slow
 
-FLOWS = {name: row.flow for name, row in ROWS.items()} | {"whole_pipeline": whole_pipeline}
+FLOWS = {name: row.flow for name, row in ROWS.items() if row.airflow} | {"whole_pipeline": whole_pipeline}
 
 
 def edges(dag: DAG) -> set[tuple[str, str]]:
@@ -326,6 +326,11 @@ def maps_mapped() -> list[int]:
     return double.map(double.map([1, 2])).result()
 
 
+@flow
+def maps_two_results() -> list[int]:
+    return double.map(number=numbers(3), plus=numbers(3)).result()
+
+
 @task(name="names")
 def names_of() -> dict[str, list[str]]:
     return {}
@@ -346,10 +351,11 @@ def passes_failure() -> str:
     [
         (maps_parameter, "map over the flow's parameter 'values'"),
         (maps_mapped, "map over the results of mapped task 'double'"),
+        (maps_two_results, "map over 2 results"),
         (maps_item, "map over a part of a result ('what')"),
         (passes_failure, "allow_failure in argument 'what'"),
     ],
-    ids=["maps_parameter", "maps_mapped", "maps_item", "passes_failure"],
+    ids=["maps_parameter", "maps_mapped", "maps_two_results", "maps_item", "passes_failure"],
 )
 def test_calls_without_an_equal_are_refused(refused: Any, option: str) -> None:
     with pytest.raises(NotTranslatable) as caught:

@@ -44,7 +44,7 @@ def run_rows(engine: str, folder: Path, environment: dict[str, str], names: list
 @pytest.fixture(scope="module")
 def on_airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("airflow")
-    return run_rows("airflow", folder, airflow_environment(folder), list(ROWS))
+    return run_rows("airflow", folder, airflow_environment(folder), [name for name, row in ROWS.items() if row.airflow])
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,16 @@ def on_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
 
 
 @pytest.mark.timeout(LIMIT_SECONDS)
-@pytest.mark.parametrize("engine", ["airflow", "prefect"])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    # Prefect records runs of their own for tasks called inside tasks, and some flows the adapter refuses: those rows
+    # have one other engine to agree with.
+    [(name, engine) for name, row in ROWS.items() for engine in ("airflow", "prefect") if getattr(row, engine)],
+)
 def test_a_row_ends_as_it_does_inline(
     name: str, engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = ROWS[name]
-    if engine == "prefect" and not row.prefect:
-        pytest.skip("Prefect records runs of their own for tasks called inside tasks")
     happened = request.getfixturevalue(f"on_{engine}")[name]
     notes = tmp_path / "notes"
     monkeypatch.setenv("ROWS_NOTES", str(notes))

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from flows.connections import open_session
+from flows.settings import Settings
+
 ROOT = Path(__file__).parent.parent.parent
 RUN_SECONDS = 900
 
@@ -63,7 +66,8 @@ class Home:
 
     def contents(self, table: str, columns: str = "*") -> list[str]:
         """All rows of a table as text, sorted: two tables with the same contents compare equal."""
-        return sorted(self.command("query", f"select {columns} from {table}", "--format", "csv").splitlines())
+        with open_session(Settings(home=self.path)) as session:
+            return sorted(map(str, session.rows(f"select {columns} from {table}")))
 
     def log(self) -> str:
         """The end of the log."""

@@ -27,6 +27,10 @@ TABLES = {
 }
 
 
+# A shop without faults has no rejects, and next to no anomalies.
+MAY_BE_EMPTY = ("staging.order_line_rejects", "quality.anomalies")
+
+
 @pytest.fixture(scope="module")
 def homes(new_home, tmp_path_factory):
     landing = tmp_path_factory.mktemp("landing") / "shop"
@@ -43,7 +47,7 @@ def homes(new_home, tmp_path_factory):
 @pytest.mark.parametrize("table", TABLES)
 def test_all_engines_leave_the_same_table(homes, table):
     contents = {engine: home.contents(table, TABLES[table]) for engine, home in homes.items()}
-    assert len(contents["inline"]) > 1
+    assert contents["inline"] or table in MAY_BE_EMPTY
     assert contents["prefect"] == contents["inline"]
     assert contents["airflow"] == contents["inline"]
 
