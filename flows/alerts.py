@@ -56,9 +56,13 @@ class Alert:
 def deliver(alert: Alert, urls: Sequence[str]) -> int:
     """Write the alert to the log and send it to every URL; returns how many URLs did not take it.
 
+    The log gets the title as a warning (an error for a failure), so that it is seen on a terminal too, and the findings
+    as information.
+
     An endpoint that fails is logged (without its address, which may hold a secret) and raises nothing.
     """
-    logger.log(logging.ERROR if alert.is_failure else logging.WARNING, "%s\n%s", alert.title, alert.body)
+    logger.log(logging.ERROR if alert.is_failure else logging.WARNING, "%s", alert.title)
+    logger.info("%s", alert.body)
     if not urls:
         return 0
     import apprise

@@ -296,6 +296,8 @@ def _stored_summary(settings: Settings, run_id: str) -> RunSummary | None:
 def _show_summary(summary: RunSummary, seconds: float) -> None:
     files = ", ".join(f"{count} {state}" for state, count in sorted(summary.files.items())) or "none new"
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("run", f"{summary.run_id} {summary.state} in {seconds:.0f} s")
     table.add_row("files", files)
     table.add_row("rows loaded", f"{summary.rows_loaded:,}")

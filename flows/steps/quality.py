@@ -76,8 +76,8 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
 
     They are taken in whole months, a few months at a time; each part is judged by what was known before it began, so
     that no line is part of its own baseline. Only where there is next to no history (a first load) a part has to be
-    judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, files to QUALITY.SCORED_FILES; both in one
-    transaction, so that a run that dies here is repeated with the same result.
+    judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, then the files to
+    QUALITY.SCORED_FILES: a run that dies in between is repeated with the same result.
     """
     from detectors import OrderAnomalyModel
 
