@@ -66,14 +66,32 @@ RETAIL = b"InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,Custom
     [
         ("a.csv", b"", "empty", "no_rows", "the file holds 0 bytes; expected at least one"),
         ("a.csv.gz", b"", "empty", "no_rows", "the file holds 0 bytes; expected at least one"),
-        ("a.csv.gz", gzip.compress(b""), "empty", "no_rows", "the file holds no data record; expected at least one"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"", mtime=0),
+            "empty",
+            "no_rows",
+            "the file holds no data record; expected at least one",
+        ),
         ("a.csv", HEADER, "empty", "no_rows", "the file holds no data record; expected at least one"),
         ("a.csv", b"d,b,q,r", "empty", "no_rows", "the file holds no data record; expected at least one"),
         ("a.csv", b"\n\n\r\n", "empty", "no_rows", "the file holds no data record; expected at least one"),
-        ("a.csv.gz", gzip.compress(HEADER + ROWS)[:-1000], "refused", "truncated", "whole lines were readable"),
-        ("a.csv.gz", gzip.compress(HEADER + ROWS)[:-1], "refused", "truncated", "(50001 whole lines were readable)"),
-        ("a.csv.gz", gzip.compress(HEADER + ROWS)[:5], "refused", "truncated", "0 bytes were readable"),
-        ("a.csv.gz", gzip.compress(HEADER + ROWS) + b"tail", "refused", "corrupt", "gzip data is damaged"),
+        (
+            "a.csv.gz",
+            gzip.compress(HEADER + ROWS, mtime=0)[:-1000],
+            "refused",
+            "truncated",
+            "whole lines were readable",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(HEADER + ROWS, mtime=0)[:-1],
+            "refused",
+            "truncated",
+            "(50001 whole lines were readable)",
+        ),
+        ("a.csv.gz", gzip.compress(HEADER + ROWS, mtime=0)[:5], "refused", "truncated", "0 bytes were readable"),
+        ("a.csv.gz", gzip.compress(HEADER + ROWS, mtime=0) + b"tail", "refused", "corrupt", "gzip data is damaged"),
         ("a.csv.gz", HEADER + ROWS, "refused", "corrupt", "incorrect header check; 0 bytes were readable"),
         ("a.csv.zst", zst(HEADER + ROWS)[:-1000], "refused", "truncated", "zstd data ends in the middle"),
         ("a.csv.zst", HEADER + ROWS, "refused", "corrupt", "zstd data is damaged"),
@@ -106,10 +124,13 @@ def test_unusable_files(
     ("name", "content"),
     [
         ("a.csv", HEADER + ROWS),
-        ("a.csv.gz", gzip.compress(HEADER + ROWS)),
+        ("a.csv.gz", gzip.compress(HEADER + ROWS, mtime=0)),
         (
             "a.csv.gz",
-            gzip.compress(HEADER) + gzip.compress(ROWS[:500]) + gzip.compress(ROWS[500:]) + b"\0" * 512,
+            gzip.compress(HEADER, mtime=0)
+            + gzip.compress(ROWS[:500], mtime=0)
+            + gzip.compress(ROWS[500:], mtime=0)
+            + b"\0" * 512,
         ),
         ("a.csv.zst", zst(HEADER + ROWS)),
         ("a.csv.zst", zst(HEADER) + zst(ROWS)),
@@ -123,7 +144,7 @@ def test_compression_changes_nothing(name: str, content: bytes, stage: Callable[
 
 
 def test_truncation_loads_nothing_even_after_many_good_blocks(stage: Callable[..., Any]) -> None:
-    staged = stage(gzip.compress(HEADER + ROWS)[:-100], name="a.csv.gz", block=1 << 16)
+    staged = stage(gzip.compress(HEADER + ROWS, mtime=0)[:-100], name="a.csv.gz", block=1 << 16)
     assert (staged.result.state, staged.result.rows_in, staged.rows) == ("refused", 0, [])
     assert len(staged.refused) == 1
 
