@@ -338,9 +338,11 @@ class _Bars:
 
     def on_task_start(self, name: str, index: int, total: int) -> None:
         if index == 0 or name not in self._open:
-            self._open[name] = self._bars.add_task(name, total=total)
+            self._open[name] = self._bars.add_task(name, total=total or None)
 
-    def on_task_finish(self, name: str, index: int, total: int, error: BaseException | None) -> None:
+    def on_task_finish(self, name: str, index: int, total: int, error: str | None) -> None:
+        if name not in self._open:  # it was never started, because something before it failed
+            return
         if error is not None:
             self._bars.update(self._open[name], description=f"[red]{name}")
         self._bars.advance(self._open[name])
