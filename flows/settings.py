@@ -92,6 +92,32 @@ class Settings(BaseSettings):
     read_block_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
     """A file is read in blocks of this many decompressed bytes; bounds a step's memory."""
 
+    # Streams ---------------------------------------------------------------------------------------------------------
+    kafka_bootstrap_servers: str = ""
+    """Comma-separated `host:port`. Empty: the embedded broker of this home, started on demand."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: Path | None = None
+    kafka_ssl_certificate_file: Path | None = None
+    kafka_ssl_key_file: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    kinesis: Literal["embedded", "aws"] = "embedded"
+    """`embedded`: the local Kinesis of this home, started on demand. `aws`: Kinesis at `aws_endpoint_url` or AWS."""
+    stream_group: str = "customer-analytics"
+    """Consumers of one group share a topic's partitions."""
+    stream_batch_events: Annotated[int, Field(ge=1)] = 50_000
+    """A micro-batch closes when it has so many records, …"""
+    stream_batch_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    """… or so many bytes of them, …"""
+    stream_batch_seconds: Annotated[float, Field(gt=0)] = 2.0
+    """… or when its first record has waited so long."""
+    stream_record_bytes: Annotated[int, Field(ge=1)] = 256 * 1024
+    """A record that is larger becomes a dead letter."""
+    stream_lag_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """A consumer whose newest loaded record is so much older than the newest in its partition is an incident."""
+
     # Quality ---------------------------------------------------------------------------------------------------------
     use_alibi_detect: bool = True
     """Whether detectors may use alibi-detect (Business Source Licence; see README). Without it those layers are off."""

@@ -173,3 +173,40 @@ def _lineage_fields() -> list[pa.Field]:
 
     types = {"_source_row": pa.int64(), "_ingested_at": pa.timestamp("us")}
     return [pa.field(name, types.get(name, pa.string()), nullable=False) for name in LINEAGE_COLUMNS]
+
+
+@dataclass(frozen=True)
+class ClickField:
+    """One field of a website event, as staging reads it from the payload."""
+
+    name: str
+    kind: str
+    """What its value must be: `text` (a JSON string or number), `time` (as the mapping's `times` says) or `number` (a
+    JSON number, or text that is one)."""
+    required: bool = False
+    """An event that lacks it is a dead letter."""
+
+
+CLICK_FIELDS: dict[str, ClickField] = {
+    field.name: field
+    for field in (
+        ClickField("event_id", "text", required=True),
+        ClickField("event_type", "text", required=True),
+        ClickField("event_time", "time", required=True),
+        ClickField("sent_at", "time"),
+        ClickField("session_id", "text"),
+        ClickField("visitor_id", "text"),
+        ClickField("customer_id", "text"),
+        ClickField("product_id", "text"),
+        ClickField("order_id", "text"),
+        ClickField("page", "text"),
+        ClickField("price", "number"),
+        ClickField("quantity", "number"),
+        ClickField("currency", "text"),
+        ClickField("country", "text"),
+        ClickField("device", "text"),
+        ClickField("channel", "text"),
+        ClickField("user_agent", "text"),
+    )
+}
+"""The click contract. `event_time` and `sent_at` are by the device's clock; null, absent, empty text: no value."""

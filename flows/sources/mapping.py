@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from warehouse.contract import ENTITIES
+from warehouse.contract import CLICK_FIELDS, ENTITIES
 
 MAPPING_SUFFIX = ".yml"
 
@@ -164,8 +164,39 @@ class EntityMapping(_Strict):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+class ClickMapping(_Strict):
+    """The website events of a source: on which stream they come, and where a payload has what."""
+
+    stream: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    """Topic or stream."""
+    fields: dict[str, Annotated[str, Field(pattern=r"^[^.\[\]\"'\\]+(\.[^.\[\]\"'\\]+)*$")]]
+    """Field of the click contract → where the payload has it: a key, or keys joined by points (`context.page`)."""
+    times: Literal["iso", "seconds", "milliseconds"] = "iso"
+    """How times are written: ISO 8601 with an offset or `Z`, or a number since 1970."""
+
+    @model_validator(mode="after")
+    def _in_contract(self) -> ClickMapping:
+        unknown = [name for name in self.fields if name not in CLICK_FIELDS]
+        if unknown:
+            raise ValueError(f"fields: found {', '.join(map(repr, unknown))}, expected of {', '.join(CLICK_FIELDS)}")
+        missing = [name for name, contract in CLICK_FIELDS.items() if contract.required and name not in self.fields]
+        if missing:
+            raise ValueError(f"fields: {', '.join(missing)} missing; every event needs them")
+        return self
+
+    def snowflake_path(self, name: str) -> str:
+        """Where the payload has a field, as GET_PATH takes it; every key quoted."""
+        first, *rest = self.fields[name].split(".")
+        return f'["{first}"]' + "".join(f'["{key}"]' for key in rest)
+
+    def json_path(self, name: str) -> str:
+        """The same as a JSON path."""
+        return "$" + "".join(f'."{key}"' for key in self.fields[name].split("."))
+
+
 class SourceMapping(_Strict):
-    """One legacy source: where its files land, how they are read, what its conventions mean."""
+    """One source: where its files land and how they are read, on which stream its clicks come, what its conventions
+    mean."""
 
     source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     """Name; the file's name without `.yml`."""
@@ -174,7 +205,8 @@ class SourceMapping(_Strict):
     """Timezone of times that carry none, e.g. Europe/London."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     """ISO 4217 code of amounts whose row names no currency."""
-    entities: dict[str, EntityMapping]
+    entities: dict[str, EntityMapping] = {}
+    clicks: ClickMapping | None = None
     conventions: Conventions = Conventions()
 
     @field_validator("timezone")
@@ -188,8 +220,8 @@ class SourceMapping(_Strict):
 
     @model_validator(mode="after")
     def _in_contract(self) -> SourceMapping:
-        if not self.entities:
-            raise ValueError(f"entities: expected at least one of {', '.join(ENTITIES)}")
+        if not self.entities and self.clicks is None:
+            raise ValueError(f"entities: expected at least one of {', '.join(ENTITIES)}, or clicks")
         for name, mapping in self.entities.items():
             if name not in ENTITIES:
                 raise ValueError(f"entities: found {name!r}, expected one of {', '.join(ENTITIES)}")

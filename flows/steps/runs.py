@@ -13,6 +13,7 @@ from flows.connections import open_session
 from flows.results import RunIdentity
 from flows.settings import ConfigurationError, Settings
 from warehouse import ledger
+from warehouse.contract import CLICK_FIELDS
 from warehouse.migrations import fill_holidays, migrate
 from warehouse.session import Session, statement
 
@@ -89,7 +90,7 @@ def begin_run(
 
 
 def save_conventions(session: Session, source: str, settings: Settings) -> None:
-    """Enter what a source's mapping says of its conventions, for staging's SQL.
+    """Enter what a source's mapping says of its conventions and its clicks, for staging's SQL.
 
     Raises:
         flows.sources.mapping.MappingError: there is no mapping for the source, or it is wrong.
@@ -97,6 +98,7 @@ def save_conventions(session: Session, source: str, settings: Settings) -> None:
     from flows.sources.mapping import load_mapping
 
     mapping = load_mapping(source, settings.sources_dir)
+    mapping_hash = hashlib.sha256((settings.sources_dir / f"{source}.yml").read_bytes()).hexdigest()
     conventions = mapping.conventions
     session.execute(
         statement("save_conventions"),
@@ -108,9 +110,28 @@ def save_conventions(session: Session, source: str, settings: Settings) -> None:
             conventions.adjustment_prefix,
             conventions.non_product_pattern,
             conventions.float_formatted_ids,
-            hashlib.sha256((settings.sources_dir / f"{source}.yml").read_bytes()).hexdigest(),
+            mapping_hash,
         ],
     )
+    clicks = mapping.clicks
+    fields = clicks.fields if clicks else {}
+    ledger.save_json(
+        session,
+        "save_stream_mapping",
+        [
+            {
+                "source_system": source,
+                "stream": clicks.stream,
+                "field_name": name,
+                "field_path": clicks.snowflake_path(name),
+                "time_format": clicks.times if CLICK_FIELDS[name].kind == "time" else None,
+                "mapping_hash": mapping_hash,
+            }
+            for name in fields
+            if clicks is not None
+        ],
+    )
+    session.execute(statement("forget_stream_fields"), [source, mapping_hash])
 
 
 def landing_url(landing: str, source: str, settings: Settings) -> str:

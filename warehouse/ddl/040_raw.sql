@@ -81,14 +81,3 @@ create table if not exists raw.fx_rates (
     _ingested_at timestamp_ntz not null comment 'Start of that run, UTC'
 )
 comment = 'Daily exchange rates as landed';
-
-create table if not exists raw.click_events (
-    payload variant comment 'The event, as sent',
-    _source_system varchar not null comment 'Name of the source mapping',
-    _topic varchar not null comment 'Topic or stream',
-    _partition varchar not null comment 'Partition or shard',
-    _offset varchar not null comment 'Offset or sequence number',
-    _batch_id varchar not null comment 'Run that landed the row',
-    _ingested_at timestamp_ntz not null comment 'When the micro-batch was staged, UTC'
-)
-comment = 'Website events as landed';
