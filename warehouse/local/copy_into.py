@@ -278,7 +278,15 @@ def _load(
     reader, read_columns = _reader(session, kind, paths, files, options)
     targets = columns or [column for column, _type in table_columns]
     if query is not None:
-        selected = _projection(session, query, kind, read_columns, len(files[0].path) - len(files[0].relative))
+        types = dict(table_columns)
+        missing = [column for column in targets if column not in types]
+        if missing:
+            raise ProgrammingError(
+                msg=f"SQL compilation error:\ninvalid identifier '{missing[0]}'", errno=904, sqlstate="42000"
+            )
+        root_length = len(files[0].path) - len(files[0].relative)
+        target_types = [types[column] for column in targets]
+        selected = _projection(session, query, kind, read_columns, root_length, target_types)
     elif kind == "PARQUET" or (kind == "JSON" and options.match != "NONE"):
         if options.match == "NONE":
             if len(targets) != 1:
@@ -380,18 +388,36 @@ def _csv_options(given: dict[str, Any]) -> str:
 
 
 def _projection(
-    session: LocalSession, query: exp.Select, kind: str, read_columns: list[str], root_length: int
+    session: LocalSession,
+    query: exp.Select,
+    kind: str,
+    read_columns: list[str],
+    root_length: int,
+    target_types: list[str],
 ) -> list[str]:
     """The expressions of `COPY … FROM (SELECT $1, $2:a.b::type, METADATA$FILENAME FROM @stage)` as DuckDB SQL.
 
-    METADATA$FILENAME is the path under the stage: root_length characters of the path here come before it.
+    METADATA$FILENAME is the path under the stage: root_length characters of the path here come before it. A field of a
+    Parquet file's `$1` is its column, read with its own type; the others are not read.
     """
+    _check_transformation(query)
     prepared = query.copy()
     relation = prepared.args["from_"].this
     alias = relation.alias if isinstance(relation, exp.Table) else ""
     for column in list(prepared.find_all(exp.Column)):
         if column.table and column.table == alias.upper():
             column.set("table", None)
+        if isinstance(column.this, exp.Parameter):
+            column.replace(column.this)
+    if len(prepared.expressions) != len(target_types):
+        raise ProgrammingError(
+            msg=f"SQL compilation error:\nInsert value list does not match column list expecting {len(target_types)} "
+            f"but got {len(prepared.expressions)}",
+            errno=2020,
+            sqlstate="21S01",
+        )
+    if kind == "PARQUET":
+        _read_fields_as_columns(prepared, read_columns, target_types)
     for parameter in list(prepared.find_all(exp.Parameter)):
         position = int(parameter.name)
         if kind == "PARQUET" and position == 1:
@@ -411,14 +437,91 @@ def _projection(
             )
             column.replace(relative)
         elif column.name.upper() == "METADATA$FILE_ROW_NUMBER":
-            column.replace(
-                exp.Window(this=exp.Anonymous(this="row_number"), partition_by=[exp.column("filename", quoted=True)])
-            )
+            column.replace(_row_number(kind))
     prepared.set("from_", None)
     translated = session.cursor()._transform(prepared, None)
     return [
         (part.this if isinstance(part, exp.Alias) else part).sql(dialect="duckdb") for part in translated.expressions
     ]
+
+
+def _check_transformation(query: exp.Select) -> None:
+    """Refuse what a COPY's query may not have, rather than load something else than was asked for."""
+    clauses = {
+        "DISTINCT": query.args.get("distinct"),
+        "JOIN": query.args.get("joins") or query.args.get("laterals"),
+        "WHERE": query.args.get("where"),
+        "GROUP BY": query.args.get("group"),
+        "HAVING": query.args.get("having"),
+        "QUALIFY": query.args.get("qualify"),
+        "ORDER BY": query.args.get("order"),
+        "LIMIT": query.args.get("limit"),
+        "WITH": query.args.get("with_"),
+    }
+    refused = [name for name, clause in clauses.items() if clause]
+    if refused or query.find(exp.AggFunc, exp.Subquery):
+        what = ", ".join(refused) or "An aggregate or subquery"
+        raise ProgrammingError(
+            msg=f"SQL compilation error:\nCOPY statement only supports simple SELECT from stage statements for import; "
+            f"found: {what}",
+            errno=2154,
+            sqlstate="0A000",
+        )
+
+
+def _read_fields_as_columns(query: exp.Select, read_columns: list[str], target_types: list[str]) -> None:
+    """Put the file's columns in the place of `$1:name`.
+
+    Under a cast a column is cast from its own type; into VARIANT it becomes JSON; elsewhere it is a JSON value, as a
+    field of a VARIANT is.
+    """
+    for node in list(query.find_all(exp.JSONExtract, exp.Bracket)):
+        field = _field_of_first(node)
+        if field is None:
+            continue
+        name, rest = field
+        if name not in read_columns:
+            node.replace(exp.Null())
+            continue
+        column = exp.column(name, quoted=True)
+        as_json = exp.Anonymous(this="to_json", expressions=[column])
+        parent = node.parent
+        if rest:
+            path = exp.JSONPath(expressions=[exp.JSONPathRoot(), *[part.copy() for part in rest]])
+            node.replace(exp.JSONExtract(this=as_json, expression=path, variant_extract=True, requires_json=True))
+        elif isinstance(parent, exp.Cast) and not _is_semi_structured(parent.to):
+            node.replace(column)
+        elif isinstance(parent, exp.ParseJSON):
+            node.replace(exp.cast(column, "varchar"))
+        elif parent is query:
+            target = target_types[node.index or 0]
+            node.replace(as_json if target == "JSON" else column)
+        else:
+            node.replace(as_json)
+
+
+def _field_of_first(node: Expr) -> tuple[str, list[Expr]] | None:
+    """The field's name in `$1:name.rest` or `$1['name']`, and the rest of the path; None for anything else."""
+    if not isinstance(node.this, exp.Parameter) or node.this.name != "1":
+        return None
+    if isinstance(node, exp.Bracket):
+        keys = node.expressions
+        return (keys[0].name, []) if len(keys) == 1 and keys[0].is_string else None
+    path = node.expression
+    steps = path.expressions[1:] if isinstance(path, exp.JSONPath) else []
+    if not steps or not isinstance(steps[0], exp.JSONPathKey):
+        return None
+    return str(steps[0].this), steps[1:]
+
+
+def _is_semi_structured(kind: exp.DataType) -> bool:
+    return kind.this in (exp.DataType.Type.VARIANT, exp.DataType.Type.OBJECT, exp.DataType.Type.ARRAY)
+
+
+def _row_number(kind: str) -> Expr:
+    if kind == "PARQUET":
+        return exp.Add(this=exp.column("file_row_number", quoted=True), expression=exp.Literal.number(1))
+    return exp.Window(this=exp.Anonymous(this="row_number"), partition_by=[exp.column("filename", quoted=True)])
 
 
 def _write_history(session: LocalSession, name: tuple[str, str, str], counts: list[tuple[str, int]]) -> None:

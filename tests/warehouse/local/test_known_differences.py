@@ -118,6 +118,15 @@ def variants_are_written_compactly(cursor: SnowflakeCursor) -> None:
 
 
 @difference
+def whole_variants_of_text_keep_their_quotes(cursor: SnowflakeCursor) -> None:
+    cursor.execute(
+        "create or replace table texts as select to_variant('a text') as v, parse_json('{\"t\": \"a text\"}') as o"
+    )
+    assert one(cursor, "v::varchar from texts") == '"a text"'
+    assert one(cursor, "o:t::varchar from texts") == "a text"
+
+
+@difference
 def arrays_and_objects_are_described_as_variant(cursor: SnowflakeCursor) -> None:
     cursor.execute("create or replace table semi_structured (a array, o object)")
     described = cursor.execute("describe table semi_structured").fetchall()
