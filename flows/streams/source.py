@@ -69,6 +69,9 @@ class AssignedPartition:
     """The oldest position that can still be read (its end, for an empty partition)."""
     end_position: int | None
     """Position after its newest record; None where the transport can't tell."""
+    committed_position: int | None = None
+    """Next position as the transport remembers it from `commit`; None where it has none. Not where reading goes on, but
+    a way to notice that somebody has reset it."""
 
 
 @dataclass(frozen=True)
