@@ -69,6 +69,9 @@ class AssignedPartition:
     """The oldest position that can still be read (its end, for an empty partition)."""
     end_position: int | None
     """Position after its newest record; None where the transport can't tell."""
+    birth_position: int = 0
+    """Before the very first record it ever had. A partition that a ledger meets for the first time, in a life of the
+    stream that it knows already, is read from here, so that what is gone of it is said."""
     committed_position: int | None = None
     """Next position as the transport remembers it from `commit`; None where it has none. Not where reading goes on, but
     a way to notice that somebody has reset it."""
@@ -83,6 +86,10 @@ class PositionLost:
     position: int
     first_position: int
     end_position: int | None
+    published_before: int | None = None
+    """Milliseconds since 1970: whatever is gone was published before this. Kinesis can't tell "expired" from "never
+    was" once the record before `position` has expired: whoever knows that everything published by then had been read
+    may go on at `first_position` without an incident. None: the range is certainly lost."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class ClosedPartition:
 
     partition: str
     next_position: int
+    """After its end, which may be beyond the last record's position plus one; record it, and a later `seek` to it
+    needs no reading."""
     successors: tuple[str, ...]
     """Partitions that go on where it ended; they are assigned after this has been said."""
 
@@ -107,6 +116,10 @@ class Polled:
     """Somebody else reads these from now on: forget what was read of them and not loaded."""
     lost: Sequence[PositionLost] = ()
     closed: Sequence[ClosedPartition] = ()
+    existing: Sequence[str] | None = None
+    """All partitions the stream has now, those not yet assigned included; comes with `assigned` where partitions can
+    expire. One that a ledger has open and that isn't among them is gone with whatever was not read of it. None: nothing
+    is said."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,8 @@ class StreamSource(Protocol):
         ledger decides. Partitions that are not assigned any more are left out silently."""
 
     def lag(self) -> dict[str, Lag]:
-        """How far each assigned partition's next position is behind its end, by asking the transport."""
+        """How far each assigned partition's next position is behind its end, by asking the transport. A partition that
+        is still to be assigned, after another one has been read to its end, is among them with nothing known."""
 
     def incarnation(self) -> str:
         """The stream's incarnation now, by asking the transport; empty where it can't tell.
