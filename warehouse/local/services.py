@@ -25,10 +25,13 @@ from typing import Any, Literal
 import psutil
 from filelock import FileLock
 
+from warehouse.local import broker
+
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 WAREHOUSE = "warehouse"
+BROKER = "broker"
 
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 20.0
@@ -343,7 +346,12 @@ def _warehouse_is_ready(home: Path, host: str, port: int) -> bool:
     return bool(answer.get("home") == str(home / "warehouse"))
 
 
+def _broker_command(home: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "warehouse.local.broker", "--home", str(home), "--port", str(port)]
+
+
 register_service(ServiceSpec(name=WAREHOUSE, command=_warehouse_command, is_ready=_warehouse_is_ready))
+register_service(ServiceSpec(name=BROKER, command=_broker_command, is_ready=broker.is_ready))
 
 __all__ = [
     "ServiceError",
