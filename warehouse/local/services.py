@@ -26,11 +26,13 @@ import psutil
 from filelock import FileLock
 
 from warehouse.local import broker
+from warehouse.local.aws import aws_command, aws_is_ready
 
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 WAREHOUSE = "warehouse"
+AWS = "aws"
 BROKER = "broker"
 
 START_TIMEOUT_SECONDS = 90.0
@@ -351,6 +353,7 @@ def _broker_command(home: Path, port: int) -> list[str]:
 
 
 register_service(ServiceSpec(name=WAREHOUSE, command=_warehouse_command, is_ready=_warehouse_is_ready))
+register_service(ServiceSpec(name=AWS, command=aws_command, is_ready=aws_is_ready))
 register_service(ServiceSpec(name=BROKER, command=_broker_command, is_ready=broker.is_ready))
 
 __all__ = [
