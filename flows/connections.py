@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from flows.settings import PROJECT_ROOT, Settings
 from warehouse.session import Session
 
@@ -97,6 +99,57 @@ def open_lake(settings: Settings, url: str = "") -> Lake:
         access_key_id=settings.aws_access_key_id,
         secret_access_key=secret.get_secret_value() if secret else None,
         block=settings.s3_block,
+    )
+
+
+def open_kinesis_client(settings: Settings) -> Any:  # noqa: ANN401
+    """A boto3 client for Kinesis; the local one is started if the settings say `embedded` and it isn't running.
+
+    It tries each call once: who calls decides what to try again. Several threads may share it.
+
+    Raises:
+        warehouse.local.services.ServiceError: the local service did not start.
+        ValueError: the block named by `s3_block` holds no AWS credentials.
+    """
+    from botocore.config import Config
+    from prefect_aws import AwsCredentials, S3Bucket
+
+    endpoint_url = settings.aws_endpoint_url
+    if settings.kinesis == "embedded":
+        from warehouse.local.services import AWS, ensure_running
+
+        service = ensure_running(settings.home, AWS)
+        endpoint_url = f"http://{service.host}:{service.port}"
+        credentials = AwsCredentials(
+            aws_access_key_id="local", aws_secret_access_key=SecretStr("local"), region_name=settings.aws_region
+        )
+    elif settings.s3_block:
+        saved: Any = S3Bucket.load(settings.s3_block, _sync=True)  # type: ignore[call-arg]
+        if not isinstance(saved.credentials, AwsCredentials):
+            raise ValueError(
+                f"the Prefect block {settings.s3_block!r} (CUSTOMER_ANALYTICS_S3_BLOCK) holds "
+                f"{type(saved.credentials).__name__}, which Kinesis can't use; give it AwsCredentials, or set "
+                "CUSTOMER_ANALYTICS_AWS_ACCESS_KEY_ID and _AWS_SECRET_ACCESS_KEY instead of the block"
+            )
+        credentials = saved.credentials
+    else:
+        credentials = AwsCredentials(
+            aws_access_key_id=settings.aws_access_key_id,
+            aws_secret_access_key=settings.aws_secret_access_key,
+            region_name=settings.aws_region,
+        )
+    config = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=16,
+        retries={"mode": "standard", "total_max_attempts": 1},
+    )
+    session = credentials.get_boto3_session()
+    return session.client(
+        "kinesis",
+        endpoint_url=endpoint_url,
+        region_name=credentials.region_name or settings.aws_region,
+        config=config,
     )
 
 

@@ -48,9 +48,8 @@ def trim_stream(endpoint_url: str, stream: str, before: float) -> None:
     Raises:
         urllib.error.HTTPError: there is no such stream.
     """
-    request = urllib.request.Request(
-        f"{endpoint_url}{LOCAL_PATH}/trim?stream={stream}&before={before!r}", method="POST"
-    )
+    query = urlencode({"stream": stream, "before": repr(before)})
+    request = urllib.request.Request(f"{endpoint_url}{LOCAL_PATH}/trim?{query}", method="POST")
     urllib.request.urlopen(request, timeout=10).close()
 
 

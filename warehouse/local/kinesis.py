@@ -146,6 +146,8 @@ class Stream(models.Stream):
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **named)
         self.trimmed_before: float | None = None
+        for shard in self.shards.values():
+            shard.created_at = unix_time(self.creation_datetime)
 
     @property
     def life(self) -> str:
@@ -323,7 +325,7 @@ class KinesisBackend(models.KinesisBackend):
             "AT_LATEST": lambda shard: shard.is_open,
             "AFTER_SHARD_ID": lambda shard: shard.shard_id > after,
             "AT_TRIM_HORIZON": lambda shard: (
-                shard.created_at <= horizon + 1.0 and (shard.closed_at is None or shard.closed_at >= horizon)
+                shard.created_at <= horizon and (shard.closed_at is None or shard.closed_at >= horizon)
             ),
         }
         if kind not in chosen:
