@@ -116,7 +116,8 @@ def _code(error: Exception) -> str:
 
 def _is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later."""
-    from botocore.exceptions import ClientError, HTTPClientError, ResponseParserError
+    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
