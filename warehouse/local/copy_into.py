@@ -1,4 +1,4 @@
-"""COPY INTO a table from a stage, in one INSERT for all its files.
+"""COPY INTO a table from a stage, in one INSERT for all its files; for a pipe, of one file.
 
 fakesnow inserts file by file, which takes seconds for hundreds of files. Here every file of a COPY is read by one
 DuckDB scan that keeps each row's file name, and the result has Snowflake's one row a file. A file loaded before is
@@ -11,10 +11,12 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+import duckdb
 import pyarrow as pa
 from fakesnow.transforms import stage as stages
 from fakesnow.transforms.options import parse_options
@@ -50,6 +52,13 @@ SELECT ?, file_name, ?, now(), 'LOADED', row_count, row_count, NULL, NULL, NULL,
 FROM _COPIED_FILES
 """
 
+_COPY_HISTORY_INSERT = """
+INSERT INTO {database}._fs_information_schema._fs_copy_history
+SELECT file_name, stage_location, url, loaded_at, row_count, row_parsed, file_size, error, NULL, NULL, NULL,
+    error_count, 1, status, ?, ?, ?, ?, ?, ?, ?, CASE WHEN error IS NULL THEN loaded_at END, ?
+FROM _COPIED_FILES
+"""
+
 
 @dataclass
 class CopyOptions:
@@ -74,12 +83,28 @@ class CopyOptions:
 
 @dataclass
 class StagedFile:
-    """One file: its path here and under its stage, its name in results, and its identity in the load history."""
+    """One file: its path here and under its stage, its name in results, and its identity in the load history.
+
+    In COPY_HISTORY it is a name relative to a location: the stage with the path that COPY names.
+    """
 
     path: str
     relative: str
     shown: str
     url: str
+    location: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PipeLoad:
+    """A load of one file by a pipe: which file, for which pipe, told when; and the error it ended with."""
+
+    file: StagedFile
+    pipe_id: str
+    pipe: tuple[str, str, str]
+    received: datetime
+    error: str | None = None
 
 
 def copy_into(session: LocalSession, copy: exp.Copy, parameters: list[Any] | None) -> StatementResult:
@@ -99,19 +124,20 @@ def copy_into(session: LocalSession, copy: exp.Copy, parameters: list[Any] | Non
         raise _unsupported("COPY INTO a location")
     name = session.qualified(table)
     columns = [part.name for part in target.expressions] if isinstance(target, exp.Schema) else []
-    options = _options(session, copy, parameters)
-    source = copy.args["files"][0]
-    query = source.this if isinstance(source.this, exp.Select) else None
-    reference = _stage_reference(source, query)
-    files = _files(session, reference, options)
+    options = read_options(session, copy, parameters)
+    piped = session.pipe_load
+    files = [piped.file] if piped else files_of_copy(session, copy, options)
     if not files:
         return _no_files()
-    loaded_before = set() if options.force else _loaded_before(session, name, [file.url for file in files])
+    everything = options.force or piped
+    loaded_before = set() if everything else loaded_by_copy(session, name, [file.url for file in files])
     wanted = [file for file in files if file.url not in loaded_before]
     counts: dict[str, int] = {}
     if wanted:
-        counts = _load(session, name, columns, query, wanted, options)
-        _write_history(session, name, [(file.url, counts.get(file.path, 0)) for file in wanted])
+        counts = _load(session, name, columns, _query(copy), wanted, options)
+        if piped is None:
+            _write_history(session, name, [(file.url, counts.get(file.path, 0)) for file in wanted])
+        write_copy_history(session._duck_conn, name, [(file, counts.get(file.path, 0)) for file in wanted], piped)
     if options.purge:
         for file in wanted:
             if stages.is_internal(file.path):
@@ -119,7 +145,22 @@ def copy_into(session: LocalSession, copy: exp.Copy, parameters: list[Any] | Non
     return _result(files, counts, loaded_before)
 
 
-def _options(session: LocalSession, copy: exp.Copy, parameters: list[Any] | None) -> CopyOptions:
+def _query(copy: exp.Copy) -> exp.Select | None:
+    source = copy.args["files"][0]
+    return source.this if isinstance(source.this, exp.Select) else None
+
+
+def stage_of_copy(copy: exp.Copy) -> str:
+    """What the COPY reads from: `@stage/path`, or a path."""
+    return _stage_reference(copy.args["files"][0], _query(copy))
+
+
+def read_options(session: LocalSession, copy: exp.Copy, parameters: list[Any] | None) -> CopyOptions:
+    """The options of a COPY.
+
+    Raises:
+        ProgrammingError: an option or choice that is not known here, or a file format that is not there.
+    """
     options = CopyOptions()
     for parameter in copy.args.get("params") or []:
         name = parameter.this.name.upper()
@@ -180,7 +221,13 @@ def _stage_reference(source: Expr, query: exp.Select | None) -> str:
     return str(text)
 
 
-def _files(session: LocalSession, reference: str, options: CopyOptions) -> list[StagedFile]:
+def files_of_copy(session: LocalSession, copy: exp.Copy, options: CopyOptions, prefix: str = "") -> list[StagedFile]:
+    """The files a COPY reads, by name; with a prefix, those whose path goes on with it where COPY's own path ends.
+
+    Raises:
+        ProgrammingError: there is no such stage, or a file of FILES is missing.
+    """
+    reference = stage_of_copy(copy)
     if reference.startswith("@"):
         stage_name, _, path = reference[1:].partition("/")
         root, internal_name = _stage_root(session, stage_name)
@@ -205,17 +252,22 @@ def _files(session: LocalSession, reference: str, options: CopyOptions) -> list[
             for found in folder.rglob("*")
             if found.is_file() and not found.name.startswith(".")
         )
-        names = [name for name in names if name.startswith(path)]
+        names = [name for name in names if name.startswith(path + prefix)]
     if options.pattern is not None:
         pattern = re.compile(options.pattern)
         names = [name for name in names if pattern.fullmatch(f"{shown_prefix}{name}") or pattern.fullmatch(name)]
     url_root = root.rstrip("/")
+    location_root = (
+        "stages/" + str(PurePosixPath(root).relative_to(stages.LOCAL_BUCKET_PATH)) if internal_name else url_root
+    )
     return [
         StagedFile(
             path=str(folder / name),
             relative=name,
             shown=f"{shown_prefix}{name}" if internal_name else f"{url_root}/{name}",
             url=f"{url_root}/{name}",
+            location=f"{location_root}/{path}",
+            name=name[len(path) :].lstrip("/"),
         )
         for name in names
     ]
@@ -226,15 +278,30 @@ def _stage_root(session: LocalSession, stage_name: str) -> tuple[str, str | None
     full_name = f"{database}.{schema}.{name}"
     if stages.is_table_stage(name):
         return stages.internal_dir(full_name), name
-    found = session._duck_conn.execute(
-        "SELECT url FROM _fs_global._fs_information_schema._fs_stages "
+    url, _created_on = stage_row(session, f"@{stage_name}")
+    return (url, None) if url else (stages.internal_dir(full_name), name)
+
+
+def stage_row(session: LocalSession, reference: str) -> tuple[str, datetime | None]:
+    """URL and time of creation of the stage in `@stage/path`; a table's own stage and a path have neither.
+
+    Raises:
+        ProgrammingError: there is no such stage.
+    """
+    if not reference.startswith("@"):
+        return "", None
+    database, schema, name = stages.parts_from_var(reference[1:].partition("/")[0], session.database, session.schema)
+    if stages.is_table_stage(name):
+        return "", None
+    found = session.engine.metadata_rows(
+        "SELECT url, created_on FROM _fs_global._fs_information_schema._fs_stages "
         "WHERE database_name = ? AND schema_name = ? AND name = ?",
         [database, schema, name],
-    ).fetchall()
+    )
     if not found:
-        raise stages.not_found_error(full_name)
-    url = found[0][0]
-    return (url, None) if url else (stages.internal_dir(full_name), name)
+        raise stages.not_found_error(f"{database}.{schema}.{name}")
+    url, created_on = found[0]
+    return url, created_on
 
 
 def _local_path(root: str) -> Path:
@@ -244,7 +311,7 @@ def _local_path(root: str) -> Path:
     raise _unsupported(f"a stage at {parsed.scheme}://")
 
 
-def _loaded_before(session: LocalSession, name: tuple[str, str, str], urls: list[str]) -> set[str]:
+def loaded_by_copy(session: LocalSession, name: tuple[str, str, str], urls: list[str]) -> set[str]:
     """Files in the load history, as this transaction sees it and as it is committed by now."""
     known = pa.table({"file_name": pa.array(urls, pa.string())})
     sql = (
@@ -537,6 +604,45 @@ def _write_history(session: LocalSession, name: tuple[str, str, str], counts: li
         session._duck_conn.execute(sql, [name[1], name[2]])
     finally:
         session._duck_conn.unregister("_COPIED_FILES")
+
+
+def write_copy_history(
+    connection: duckdb.DuckDBPyConnection,
+    table: tuple[str, str, str],
+    counts: list[tuple[StagedFile, int]],
+    piped: PipeLoad | None,
+) -> None:
+    """Enter files in what COPY_HISTORY reads, as loaded, or as failed where a pipe's load ended with an error."""
+    error = piped.error if piped else None
+    rows = pa.table(
+        {
+            "file_name": pa.array([file.name for file, _count in counts], pa.string()),
+            "stage_location": pa.array([file.location for file, _count in counts], pa.string()),
+            "url": pa.array([file.url for file, _count in counts], pa.string()),
+            "row_count": pa.array([count for _file, count in counts], pa.int64()),
+            "row_parsed": pa.array([count for _file, count in counts], pa.int64()),
+            "file_size": pa.array([_size(file.path) for file, _count in counts], pa.int64()),
+            # Not DuckDB's now(), which is when the transaction began.
+            "loaded_at": pa.array([datetime.now(UTC)] * len(counts), pa.timestamp("us", tz="UTC")),
+            "error": pa.array([error] * len(counts), pa.string()),
+            "error_count": pa.array([1 if error else 0] * len(counts), pa.int64()),
+            "status": pa.array(["Load failed" if error else "Loaded"] * len(counts), pa.string()),
+        }
+    )
+    connection.register("_COPIED_FILES", rows)
+    try:
+        pipe: tuple[str | None, ...] = piped.pipe if piped else (None, None, None)
+        sql = _COPY_HISTORY_INSERT.format(database=duckdb_name((table[0], "", "")))
+        connection.execute(sql, [*table, *pipe, piped.received if piped else None, piped.pipe_id if piped else None])
+    finally:
+        connection.unregister("_COPIED_FILES")
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
 
 
 def _result(files: list[StagedFile], counts: dict[str, int], loaded_before: set[str]) -> StatementResult:

@@ -16,6 +16,7 @@ from fakesnow.instance import GLOBAL_DATABASE_NAME, FakeSnow
 from fakesnow.transforms import show, stage
 
 from warehouse.local.locks import TableLocks
+from warehouse.local.pipe_queue import PipeQueue
 from warehouse.local.results import StatementResult
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ CATALOG_FILE = Path(__file__).with_name("catalog.duckdb")
 DATABASE_METADATA = (
     ("_fs_global.sf.constraints", "database_name"),
     ("_fs_global.sf.table_properties", "database_name"),
+    ("_fs_global.sf.pipes", "database_name"),
     ("_fs_global._fs_information_schema._fs_columns_ext", "ext_table_catalog"),
     ("_fs_global._fs_information_schema._fs_stages", "database_name"),
     ("_fs_global._fs_information_schema._fs_file_formats", "database_name"),
@@ -92,6 +94,7 @@ class LocalWarehouse(FakeSnow):
         self.results_cache = NoResults()
         self.results = RecentResults()
         self.locks = TableLocks()
+        self.pipes = PipeQueue()
         self.metadata_lock = threading.RLock()
         self.attach_lock = threading.RLock()
 

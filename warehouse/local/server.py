@@ -43,6 +43,7 @@ from starlette.routing import Route
 from warehouse.local.bindings import bound_values
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import snowflake_error
+from warehouse.local.pipe_worker import PipeWorker
 from warehouse.local.results import StatementResult, snowflake_arrow, to_ipc
 from warehouse.local.session import LocalSession
 
@@ -229,9 +230,7 @@ class WarehouseServer:
             known = snowflake_error(error, sql)
             level = logging.INFO if isinstance(error, snowflake.connector.errors.Error) else logging.ERROR
             logger.log(level, "%s", known.msg, exc_info=error if known.errno == 603 else None)
-            if _is_fatal(error):
-                logger.critical("The engine can not go on and stops; its files are whole. Start it again.")
-                self.failed.set()
+            self.stop_if_fatal(error)
             code = f"{known.errno:06d}"
             return {
                 "data": {"errorCode": code, "sqlState": known.sqlstate, "queryId": str(uuid.uuid4())},
@@ -259,6 +258,12 @@ class WarehouseServer:
                 upload["stageInfo"] = _upload_target(base_url, upload, result.extra["transformed"])
             return {"data": upload, "success": True}
         return {"data": _result_data(session, result, describe_only=bool(body.get("describeOnly"))), "success": True}
+
+    def stop_if_fatal(self, error: BaseException) -> None:
+        """Stop the server after an error that the engine does not survive."""
+        if _is_fatal(error):
+            logger.critical("The engine can not go on and stops; its files are whole. Start it again.")
+            self.failed.set()
 
     async def watch_sessions(self) -> None:
         """Until cancelled: forget old answers, end abandoned sessions, stop when the engine failed."""
@@ -304,15 +309,19 @@ class WarehouseServer:
 def build_app(engine: LocalWarehouse) -> Starlette:
     """The web application over an engine; the engine is closed (checkpointed) when the application ends."""
     server = WarehouseServer(engine)
+    pipes = PipeWorker(engine, lambda: LocalSession(engine, user="SNOWPIPE"), server.stop_if_fatal)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         watcher = asyncio.create_task(server.watch_sessions())
+        pipes.start()
         try:
             yield
         finally:
             watcher.cancel()
+            pipes.ask_to_stop()
             engine.locks.close()
+            await run_in_threadpool(pipes.stop)
             for task, session, _started in server.running.values():
                 if not task.done():
                     session._duck_conn.interrupt()

@@ -22,10 +22,11 @@ from sqlglot import Expr, exp
 
 from warehouse.local import definitions, dialect, functions
 from warehouse.local.bindings import BATCH_RELATION, batch_table, literal_rows
-from warehouse.local.copy_into import copy_into
+from warehouse.local.copy_into import PipeLoad, copy_into
 from warehouse.local.engine import LocalWarehouse
 from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LocksClosedError, LockTimeoutError
+from warehouse.local.pipes import PipeStatements
 from warehouse.local.results import StatementResult
 from warehouse.local.statements import AccountStatements, split_name, strip_comments
 from warehouse.local.translation import TransformChain
@@ -87,6 +88,7 @@ class LocalSession(FakeSnowflakeConnection):
     """One login. Statements of one session run one at a time; sessions run side by side."""
 
     database: str | None
+    _schema: str | None
     database_set: bool
     schema_set: bool
 
@@ -126,6 +128,7 @@ class LocalSession(FakeSnowflakeConnection):
         self.temporary_relations: list[tuple[str, exp.Table]] = []
         self.client_ports: set[int] = set()
         self.last_query_id: str | None = None
+        self.pipe_load: PipeLoad | None = None
         if not self.database_set:
             self.database = None
         if not self.schema_set:
@@ -297,6 +300,18 @@ class LocalCursor(FakeSnowflakeCursor):
             self.engine.results.keep(result)
             return result
 
+    def run_tree(self, expression: Expr, sql: str) -> StatementResult:
+        """Run a statement of the server's own, parsed already, with `sql` as its text in errors.
+
+        Raises:
+            snowflake.connector.errors.Error: anything that went wrong, in Snowflake's terms.
+        """
+        with self.session.lock:
+            try:
+                return self._with_locks(expression, sql, None)
+            except Exception as error:
+                raise_as_snowflake(error, sql)
+
     def run_batch(self, sql: str, columns: list[dict[str, Any]]) -> StatementResult:
         """Run an INSERT once for many rows of bound values.
 
@@ -371,11 +386,12 @@ class LocalCursor(FakeSnowflakeCursor):
                 errno=625,
                 sqlstate="40001",
             )
-        answer = AccountStatements(self.session).answer(sql)
-        if isinstance(answer, str):
-            return message_result(answer)
-        if answer is not None:
-            return rows_result(*answer)
+        for statements in (AccountStatements(self.session), PipeStatements(self.session)):
+            answer = statements.answer(sql)
+            if isinstance(answer, str):
+                return message_result(answer)
+            if answer is not None:
+                return rows_result(*answer)
         expression = dialect.upper_case_identifiers(dialect.parse_statement(sql))
         if isinstance(expression, (exp.Transaction, exp.Commit, exp.Rollback)):
             raise ProgrammingError(
@@ -391,6 +407,8 @@ class LocalCursor(FakeSnowflakeCursor):
         if isinstance(expression, exp.Describe) and isinstance(expression.this, exp.Table):
             return self._describe_relation(expression.this)
         scanned = self._register_results(expression)
+        expression, parameters, histories = PipeStatements(self.session).fill_in(expression, parameters)
+        scanned += histories
         try:
             self.check_db_and_schema(expression)
             return self._with_locks(expression, sql, parameters)
@@ -778,7 +796,7 @@ def changed_tables(expression: Expr) -> list[exp.Table]:
 
 
 _KNOWN_COMMANDS = re.compile(r"show|explain|create\s+(user|secret)|describe|set|unset", re.IGNORECASE)
-_UNKNOWN_KINDS = ("PIPE", "STREAM", "TASK", "PROCEDURE", "FUNCTION", "EXTERNAL TABLE", "ALERT", "SHARE")
+_UNKNOWN_KINDS = ("STREAM", "TASK", "PROCEDURE", "FUNCTION", "EXTERNAL TABLE", "ALERT", "SHARE")
 
 
 def _is_known(expression: Expr) -> bool:

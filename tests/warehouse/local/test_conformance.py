@@ -363,7 +363,7 @@ ERRORS: list[tuple[str, int, str, str]] = [
     ("select no_such_function(1)", 2003, "42S02", "no_such_function"),
     ("select 1; select 2", 8, "0A000", "2"),
     ("", 900, "42601", "Empty"),
-    ("create pipe p as copy into t from @s", 2, "0A000", "PIPE"),
+    ("create stream s on table t", 2, "0A000", "STREAM"),
     ("show objects in schema analytics.no_such_schema", 2043, "02000", "NO_SUCH_SCHEMA"),
     ("use database no_such_database", 2043, "02000", "NO_SUCH_DATABASE"),
     ("drop table no_such_table", 2003, "42S02", "NO_SUCH_TABLE"),
