@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.pipeline import customer_analytics, ingest_batch, quality, transform
+    from flows.pipeline import customer_analytics, ingest_batch, ingest_stream, quality, transform
 
-__all__ = ["customer_analytics", "ingest_batch", "quality", "transform"]
+__all__ = ["customer_analytics", "ingest_batch", "ingest_stream", "quality", "transform"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a flow

@@ -29,10 +29,14 @@ from rich.table import Table
 if TYPE_CHECKING:
     from flows.results import RunSummary
     from flows.settings import Settings
+    from flows.streams.consumer import StreamProgress
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_REFUSED_INPUT = 3
+
+STATUS_LOG_SECONDS = 10.0
+"""Between two status lines of `stream` in the log."""
 
 app = typer.Typer(
     name="customer-analytics",
@@ -43,6 +47,10 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(help="What was refused, with its bytes, place and reason.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
+incidents_app = typer.Typer(
+    help="What people must know of: lost records, re-created streams, lag.", no_args_is_help=True
+)
+app.add_typer(incidents_app, name="incidents")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -350,6 +358,80 @@ class _Bars:
 
 @app.command()
 @_explained
+def stream(
+    transport: Annotated[str, typer.Option("--source", help="What carries the clicks: kafka or kinesis.")] = "kafka",
+    mapping: Annotated[str, typer.Option(help="Source mapping whose clicks they are (warehouse/sources).")] = "shop",
+    once: Annotated[bool, typer.Option("--once", help="Stop when everything that waits has been loaded.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """Bring clicks into RAW as they come, each once, until told to stop (Ctrl-C or SIGTERM loads what is held)."""
+    import signal
+    from threading import Event
+
+    from flows.steps.runs import begin_run
+    from flows.steps.streaming import click_mapping, consume_stream
+    from flows.streams.source import StreamError, transports
+
+    settings = _settings()
+    _configure_logging(settings, verbose=verbose)
+    os.environ["CUSTOMER_ANALYTICS_HOME"] = str(settings.home)
+    if transport not in transports():
+        raise ValueError(f"--source {transport}: there is no such transport; choose one of {', '.join(transports())}")
+    click_mapping(mapping, settings)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run = begin_run("ingest_stream", mapping, "", "", "", None, settings)
+        with _stream_status(transport) as show:
+            summary = consume_stream(run, transport, settings, seconds=seconds, drain=once, stop=stop, on_progress=show)
+    except StreamError as error:
+        err.print("[red]error:[/]", escape(str(error)))
+        raise typer.Exit(EXIT_FAILED) from None
+    letters = f", {summary.dead_letters:,} dead letters (customer-analytics quarantine list)"
+    out.print(
+        f"{summary.records:,} records of {summary.transport} {summary.stream} loaded: {summary.events:,} events"
+        + (letters if summary.dead_letters else "")
+    )
+    if summary.incidents:
+        out.print(f"{summary.incidents} incidents (customer-analytics incidents list)")
+    if summary.dead_letters:
+        raise typer.Exit(EXIT_REFUSED_INPUT)
+
+
+@contextmanager
+def _stream_status(transport: str) -> Iterator[Callable[[StreamProgress], None]]:
+    """One line that tells rate, lag and delay: kept current on a terminal, now and then in the log elsewhere."""
+    import time
+
+    from rich.status import Status
+
+    def line(progress: StreamProgress) -> str:
+        lag = "?" if progress.lag_records is None else f"{progress.lag_records:,}"
+        delay = "–" if progress.delay_seconds is None else f"{progress.delay_seconds:.1f} s"
+        return (
+            f"{transport}: {progress.records:,} records, {progress.rate:,.0f}/s, lag {lag} records, delay {delay}, "
+            f"{progress.partitions} partitions"
+        )
+
+    if err.is_terminal:
+        with Status(f"{transport}: joining …", console=err) as status:
+            yield lambda progress: status.update(line(progress))
+        return
+    due = 0.0
+
+    def log(progress: StreamProgress) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + STATUS_LOG_SECONDS
+            logging.getLogger(__name__).info("%s", line(progress))
+
+    yield log
+
+
+@app.command()
+@_explained
 def query(
     sql: Annotated[str, typer.Argument(help="One statement, in Snowflake's SQL.")],
     output: Annotated[OutputFormat, typer.Option("--format", help="How to write the rows.")] = OutputFormat.table,
@@ -420,6 +502,21 @@ def quarantine_show(entry: Annotated[str, typer.Argument(help="Id, as `list` sho
             out.print(f"{'the file itself':>20}: {open_lake(settings).url_of(item.key)}", markup=False)
         return
     out.print(f"{'bytes':>20}: {bytes(content)!r}", markup=False)
+
+
+@incidents_app.command("list")
+@_explained
+def incidents_list(
+    state: Annotated[str, typer.Option(help="Only in this state: open, acknowledged, resolved, dismissed.")] = "",
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
+    most: Annotated[int, typer.Option("--most", min=1, help="Incidents shown.")] = 100,
+) -> None:
+    """List incidents, seen last first."""
+    from flows.connections import open_session
+    from warehouse.session import statement
+
+    with open_session(_settings()) as session:
+        _write_rows(session.rows(statement("list_incidents"), [state, state, most]), output)
 
 
 def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from prefect import flow, unmapped
 
-from flows.results import LayerSummary, LoadSummary, RunIdentity, RunSummary
+from flows.results import LayerSummary, LoadSummary, RunIdentity, RunSummary, StreamSummary
 from flows.tasks import (
     begin_run,
     conclude_run,
+    consume_stream,
     detect_anomalies,
     discover_files,
     load_staged,
@@ -37,6 +38,29 @@ def ingest_batch(
     groups = discover_files(run=run)
     staged = stage_files.map(group=groups, run=unmapped(run))
     return load_staged.submit(run=run, wait_for=[staged]).result()
+
+
+@flow(name="ingest_stream")
+def ingest_stream(
+    source: str = "shop",
+    transport: str = "kafka",
+    seconds: float = 50.0,
+    run_id: str = "",
+    started_at: str = "",
+    run: RunIdentity | None = None,
+) -> StreamSummary:
+    """Clicks into RAW: everything that waits in the stream, in micro-batches.
+
+    Args:
+        source: name of a source mapping that has clicks.
+        transport: `kafka`, `kinesis`, …
+        seconds: what is not read by then is read by the next run.
+        run_id: the run's id, if it is decided already.
+        started_at: the run's start (ISO 8601, UTC), if it is decided already.
+        run: the run this flow is a part of.
+    """
+    run = begin_run(flow="ingest_stream", source=source, landing="", run_id=run_id, started_at=started_at, run=run)
+    return consume_stream(run=run, transport=transport, seconds=seconds)
 
 
 @flow(name="transform")

@@ -59,6 +59,22 @@ class LoadSummary(Result):
     rows_loaded: int
 
 
+class StreamSummary(Result):
+    """What a run read of a stream."""
+
+    transport: str
+    stream: str
+    records: int
+    """Read and loaded, dead letters among them."""
+    events: int
+    dead_letters: int
+    batches: int
+    """Micro-batches, one a partition."""
+    incidents: int
+    lag_records: int | None
+    """Records that still waited at the end; None where the transport can't tell."""
+
+
 class LayerSummary(Result):
     """What dbt did in one layer."""
 

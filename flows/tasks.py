@@ -18,6 +18,7 @@ from flows.results import (
     RunIdentity,
     RunSummary,
     StagedGroup,
+    StreamSummary,
     TestSummary,
 )
 
@@ -65,6 +66,15 @@ def load_staged(run: RunIdentity) -> LoadSummary:
     from flows.steps.ingestion import load_staged as step
 
     return step(run, load_settings())
+
+
+@task(name="consume_stream", retries=2, retry_delay_seconds=10, timeout_seconds=60 * MINUTE, tags=["ingestion"])
+def consume_stream(run: RunIdentity, transport: str, seconds: float) -> StreamSummary:
+    """Bring what is in a stream into RAW, in micro-batches, each record once."""
+    from flows.settings import load_settings
+    from flows.steps.streaming import consume_stream as step
+
+    return step(run, transport, load_settings(), seconds=seconds)
 
 
 @task(name="run_dbt_layer", retries=1, retry_delay_seconds=10, timeout_seconds=120 * MINUTE, tags=["dbt"])

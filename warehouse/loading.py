@@ -106,7 +106,7 @@ def copy_files(
     """
     for start in range(0, len(keys), FILES_PER_COPY):
         chunk = list(keys[start : start + FILES_PER_COPY])
-        with _reachable(session, chunk, upload) as stage_name:
+        with reachable_stage(session, chunk, upload) as stage_name:
             folder = str(PurePosixPath(chunk[0]).parents[1])
             names = [str(PurePosixPath(key).relative_to(folder)) for key in chunk]
             text = fill(
@@ -125,7 +125,8 @@ def copy_files(
 
 
 @contextmanager
-def _reachable(session: Session, keys: Sequence[str], upload: Callable[[str, Path], None] | None) -> Iterator[str]:
+def reachable_stage(session: Session, keys: Sequence[str], upload: Callable[[str, Path], None] | None) -> Iterator[str]:
+    """The stage from which the warehouse can read these files of the lake, put there if it must be."""
     if upload is None:
         yield LAKE_STAGE
         return

@@ -130,7 +130,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
             for row in rows
         ]
         quarantined = sorted({file.quarantine_key for file in staged if file.quarantine_key})
-        upload = _upload(settings)
+        upload = lake_upload(settings)
         if quarantined:
             prepare_lake_stage(session, settings)
         with session.transaction():
@@ -174,11 +174,11 @@ def _ledger_row(file: StagedFile, etag: str, staged_at: str) -> dict[str, Any]:
 
 def prepare_lake_stage(session: Session, settings: Settings) -> None:
     """Point the warehouse's stage at the lake, where the warehouse can reach it."""
-    if _upload(settings) is None:
+    if lake_upload(settings) is None:
         define_lake_stage(session, settings.lake, settings.snowflake_storage_integration)
 
 
-def _upload(settings: Settings) -> Callable[[str, Path], None] | None:
+def lake_upload(settings: Settings) -> Callable[[str, Path], None] | None:
     """How a staged file gets to the warehouse: None where the warehouse reads the lake itself."""
     if lake_is_readable(
         settings.lake, target=settings.target, storage_integration=settings.snowflake_storage_integration
@@ -205,7 +205,7 @@ def load_staged(run: RunIdentity, settings: Settings) -> LoadSummary:
             is loaded then.
     """
     files_loaded = rows_loaded = 0
-    upload = _upload(settings)
+    upload = lake_upload(settings)
     with open_session(settings) as session:
         prepare_lake_stage(session, settings)
         ledger.mark_duplicates(session, run.source)

@@ -37,7 +37,8 @@ create table if not exists ops.stream_positions (
     next_position varchar not null comment 'Everything before it is in RAW, in OPS.DEAD_LETTERS or in an incident',
     end_position varchar comment 'End of the partition when last seen, exclusive',
     state varchar not null comment 'open, or closed: a shard that has been read to its end',
-    batch_key varchar comment 'Staged file that moved the position last; empty after a jump',
+    batch_key varchar comment 'Staged file that moved the position last; "jump …" after a jump',
+    caught_up_at timestamp_ntz comment 'When it was last seen to be at its end, everything loaded, UTC',
     updated_at timestamp_ntz not null comment 'UTC',
     constraint stream_positions_pk primary key (source_system, transport, stream, epoch, partition_id)
 )

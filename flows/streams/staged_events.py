@@ -1,0 +1,298 @@
+"""Micro-batches as files of the lake: events as staged Parquet, dead letters beside it; named by what they hold.
+
+A file's name is its range: `staged/click_events/<source>/<transport>/<stream>/<epoch>/<partition>/<first>-<last>`, from
+the position where reading went on to the last record's. The dead letters are written first, so that a staged file tells
+that both are there. The footer carries what the ledger needs to know, so that a batch whose writer died can be finished
+by another process from the file alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from warehouse.ledger import utc_text
+from warehouse.stream_ledger import StreamName
+from warehouse.stream_loading import DEAD_LETTERS_FOLDER, EVENTS_FOLDER
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flows.lake import Lake
+    from flows.streams.event_check import CheckedRecords, EventCheck
+    from flows.streams.source import PartitionRecords
+
+FOOTER_KEY = b"customer_analytics.micro_batch"
+POSITION_DIGITS = 20
+"""Positions in names are padded to so many digits, so that names sort as positions do (Kafka's offsets have at most 19,
+sequence numbers of Kinesis always 56)."""
+ROW_GROUP_ROWS = 128 * 1024
+TABLE_BYTES = 8_000_000
+"""Snowflake's least limit of a BINARY value; longer bytes are in the quarantine file only."""
+
+
+@dataclass(frozen=True)
+class StreamPartition:
+    """A partition in one life of its stream."""
+
+    stream: StreamName
+    epoch: int
+    partition: str
+
+    def __str__(self) -> str:
+        """As messages name it, e.g. `kafka shop-clicks/3`."""
+        return f"{self.stream}/{self.partition}"
+
+    @property
+    def path(self) -> str:
+        """Its folder beneath those of staged and quarantined files."""
+        stream = self.stream
+        return f"{stream.source_system}/{stream.transport}/{stream.stream}/{self.epoch}/{self.partition}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Its columns in the ledger's tables."""
+        return {**self.stream.columns, "epoch": self.epoch, "partition_id": self.partition}
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """A micro-batch of one partition that is in the lake."""
+
+    part: StreamPartition
+    staged_key: str
+    dead_letters_key: str
+    """Empty where there is no dead letter."""
+    position_before: int
+    """Where reading went on."""
+    first_position: int
+    last_position: int
+    next_position: int
+    records_in: int
+    rows_staged: int
+    rows_dead: int
+    staged_at: str
+    """UTC, as the ledger's statements take it."""
+    last_published_at: int
+    """Milliseconds since 1970, UTC, of its last record."""
+
+    def ledger_row(self, run_id: str, state: str, loaded_at: str | None) -> dict[str, Any]:
+        """As `record_stream_batches.sql` takes it."""
+        return {
+            **self.part.columns,
+            "staged_key": self.staged_key,
+            "position_before": str(self.position_before),
+            "first_position": str(self.first_position),
+            "last_position": str(self.last_position),
+            "next_position": str(self.next_position),
+            "records_in": self.records_in,
+            "rows_staged": self.rows_staged,
+            "rows_dead": self.rows_dead,
+            "state": state,
+            "run_id": run_id,
+            "staged_at": self.staged_at,
+            "loaded_at": loaded_at,
+        }
+
+
+def dead_letter_id(part: StreamPartition, position: int) -> str:
+    """The id of a dead letter: a hash of its place, so that the same record has the same one."""
+    stream = part.stream
+    place = (stream.source_system, stream.transport, stream.stream, str(part.epoch), part.partition, str(position))
+    return hashlib.sha256("|".join(place).encode()).hexdigest()[:32]
+
+
+def stage_batch(
+    lake: Lake,
+    part: StreamPartition,
+    records: Sequence[PartitionRecords],
+    *,
+    position_before: int,
+    next_position: int,
+    check: EventCheck,
+    run_id: str,
+    staged_at: datetime,
+) -> StagedBatch:
+    """Write the records of one partition, in order, to the lake.
+
+    Args:
+        lake: where to.
+        part: the partition.
+        records: what was polled of it since `position_before`, at least one record.
+        position_before: where reading went on.
+        next_position: where it goes on after them.
+        check: tells events from dead letters.
+        run_id: the run.
+        staged_at: the time, UTC, without offset.
+    """
+    positions = list(chain.from_iterable(part_records.positions for part_records in records))
+    values = list(chain.from_iterable(part_records.values for part_records in records))
+    published = list(chain.from_iterable(part_records.published_at for part_records in records))
+    checked = check.check(values)
+    name = f"{_padded(position_before)}-{_padded(next_position - 1)}.parquet"
+    staged_key = f"{EVENTS_FOLDER}/{part.path}/{name}"
+    dead_letters_key = f"{DEAD_LETTERS_FOLDER}/{part.path}/{name}" if checked.dead else ""
+    batch = StagedBatch(
+        part=part,
+        staged_key=staged_key,
+        dead_letters_key=dead_letters_key,
+        position_before=position_before,
+        first_position=positions[0],
+        last_position=positions[-1],
+        next_position=next_position,
+        records_in=len(positions),
+        rows_staged=len(checked.places),
+        rows_dead=len(checked.dead),
+        staged_at=utc_text(staged_at),
+        last_published_at=published[-1],
+    )
+    if dead_letters_key:
+        keys = list(chain.from_iterable(part_records.keys for part_records in records))
+        headers = list(chain.from_iterable(part_records.headers for part_records in records))
+        rows = [
+            {
+                "dead_letter_id": dead_letter_id(part, positions[dead.place]),
+                **part.columns,
+                "record_position": str(positions[dead.place]),
+                "published_at": published[dead.place],
+                "record_key": keys[dead.place],
+                "record_value": _storable(values[dead.place]),
+                "record_headers": headers_text(headers[dead.place]),
+                "reason_code": dead.reason_code,
+                "reason": dead.reason,
+                "detected_at": staged_at,
+                "run_id": run_id,
+                "source_file": dead_letters_key,
+                "state": "open",
+                "whole_value": values[dead.place],
+            }
+            for dead in checked.dead
+        ]
+        _publish(lake, dead_letters_key, _dead_letters_table(rows), {})
+    _publish(lake, staged_key, events_table(part, checked, positions, published, staged_key, run_id, staged_at), {
+        FOOTER_KEY: json.dumps({**asdict(batch), "part": None}).encode()
+    })  # fmt: skip
+    return batch
+
+
+def find_staged(lake: Lake, part: StreamPartition, position: int) -> StagedBatch | None:
+    """A batch that begins at this position and was staged by somebody who may not have lived to load it; the longest.
+
+    A name appears in the lake only when its file is whole.
+    """
+    import pyarrow.parquet as pq
+
+    found = [item.key for item in lake.list(f"{EVENTS_FOLDER}/{part.path}/{_padded(position)}-")]
+    if not found:
+        return None
+    key = max(found)
+    with lake.open(key) as stream:
+        import io
+
+        footer = pq.read_metadata(io.BytesIO(stream.read())).metadata or {}
+    return StagedBatch(**{**json.loads(footer[FOOTER_KEY]), "part": part})
+
+
+def events_table(
+    part: StreamPartition,
+    checked: CheckedRecords,
+    positions: Sequence[int],
+    published_at: Sequence[int],
+    staged_key: str,
+    run_id: str,
+    staged_at: datetime,
+) -> pa.Table:
+    """The events of a batch as RAW.CLICK_EVENTS has them (`payload` as text), a row an event."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = len(checked.places)
+    places = pa.array(checked.places)
+    try:
+        offsets = pc.cast(pa.array(positions, pa.int64()).take(places), pa.string())
+    except (OverflowError, pa.ArrowInvalid):
+        offsets = pa.array([str(position) for position in positions]).take(places)
+    moment = pa.timestamp("us")
+    published = pa.array(published_at, pa.int64()).take(places).cast(pa.timestamp("ms")).cast(moment)
+    return pa.table(
+        {
+            "payload": checked.payloads,
+            "_source_system": pa.repeat(part.stream.source_system, rows),
+            "_topic": pa.repeat(part.stream.stream, rows),
+            "_epoch": pa.repeat(part.epoch, rows),
+            "_partition": pa.repeat(part.partition, rows),
+            "_offset": offsets,
+            "_published_at": published,
+            "_source_file": pa.repeat(staged_key, rows),
+            "_batch_id": pa.repeat(run_id, rows),
+            "_ingested_at": pa.repeat(pa.scalar(staged_at, moment), rows),
+        }
+    )
+
+
+def headers_text(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Headers as the ledger keeps them: a JSON array of [name, value in base64]."""
+    return json.dumps(
+        [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
+    )
+
+
+def _dead_letters_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    text, moment = pa.string(), pa.timestamp("us")
+    schema = pa.schema(
+        [
+            ("dead_letter_id", text),
+            ("source_system", text),
+            ("transport", text),
+            ("stream", text),
+            ("epoch", pa.int64()),
+            ("partition_id", text),
+            ("record_position", text),
+            ("published_at", pa.timestamp("ms")),
+            ("record_key", pa.binary()),
+            ("record_value", pa.binary()),
+            ("record_headers", text),
+            ("reason_code", text),
+            ("reason", text),
+            ("detected_at", moment),
+            ("run_id", text),
+            ("source_file", text),
+            ("state", text),
+            ("whole_value", pa.binary()),
+        ]
+    )
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _storable(value: bytes | None) -> bytes | None:
+    return value if value is None or len(value) <= TABLE_BYTES else value[:TABLE_BYTES]
+
+
+def _publish(lake: Lake, key: str, table: pa.Table, footer: dict[bytes, bytes]) -> None:
+    import pyarrow.parquet as pq
+
+    with lake.scratch() as path:
+        # No Arrow schema in the footer: how columns were held in memory is nobody's business.
+        with pq.ParquetWriter(
+            path,
+            table.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in table.column_names if name not in ("payload", "_offset")],
+            store_schema=False,
+        ) as writer:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            writer.add_key_value_metadata(footer)
+        lake.publish(path, key)
+
+
+def _padded(position: int) -> str:
+    return f"{position:0{POSITION_DIGITS}d}"
