@@ -1,6 +1,6 @@
 {#- The customers or products that an increment may change, and from when on.
     staging: model of the change feed, with attributes_hash; id: its identifier; entity: name in OPS.FILES.
-    changed_from is NULL for a member that is only named by new order lines: it may have to be inferred, but no fact that
+    changed_from is NULL for a member that is only named by new order lines or clicks: it may have to be inferred, but no fact that
     is already there changes. A row that repeats what was known to hold at its time changes nothing either, so that a
     feed which sends every product every day costs what changed. -#}
 {% macro touched_members(staging, id, entity) %}
@@ -85,17 +85,42 @@ ordered as (
             and lines.source_system = files.source_system
             and lines._source_hash = files.content_hash
     where lines.{{ id }} is not null and lines.is_readable
+),
+
+clicked as (
+    select distinct
+        events.source_system,
+        events.{{ id }}
+    from {{ ref('int_click_events') }} as events
+    inner join {{ ref('int_click_batches') }} as batches
+        on
+            events.load_number = batches.load_number
+            and events.source_system = batches.source_system
+            and events._source_file = batches.content_hash
+    where events.{{ id }} is not null and events.reject_reason is null
+),
+
+named as (
+    select
+        source_system,
+        {{ id }}
+    from ordered
+    union
+    select
+        source_system,
+        {{ id }}
+    from clicked
 )
 
 select
-    coalesce(changed.source_system, ordered.source_system) as source_system,
-    coalesce(changed.{{ id }}, ordered.{{ id }}) as {{ id }},
+    coalesce(changed.source_system, named.source_system) as source_system,
+    coalesce(changed.{{ id }}, named.{{ id }}) as {{ id }},
     changed.changed_from
 from changed
-full outer join ordered
+full outer join named
     on
-        changed.source_system = ordered.source_system
-        and changed.{{ id }} = ordered.{{ id }}
+        changed.source_system = named.source_system
+        and changed.{{ id }} = named.{{ id }}
 {% endmacro %}
 
 {#- Versions of the touched members: the feed's rows at which an attribute changes, the first of them from the beginning

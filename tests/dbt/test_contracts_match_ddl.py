@@ -11,7 +11,10 @@ import yaml
 from sqlglot import exp
 
 PROJECT = Path(__file__).resolve().parents[2]
-DDL = (PROJECT / "warehouse" / "ddl" / "060_marts.sql").read_text(encoding="utf-8")
+DDL = "\n".join(
+    (PROJECT / "warehouse" / "ddl" / name).read_text(encoding="utf-8")
+    for name in ("060_marts.sql", "065_click_marts.sql")
+)
 TABLES = {
     statement.this.this.name: statement
     for statement in sqlglot.parse(DDL, read="snowflake")

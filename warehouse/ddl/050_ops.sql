@@ -82,14 +82,14 @@ comment = 'Grain: one row per source mapping; what its own conventions mean';
 create table if not exists ops.transformed_files (
     model_name varchar not null comment 'dbt model that takes its increments by file',
     source_system varchar not null comment 'Name of the source mapping',
-    content_hash varchar not null comment 'File, as in OPS.FILES',
+    content_hash varchar not null comment 'File, as in OPS.FILES; of fact_clicks the staged file, as in OPS.STREAM_BATCHES',
     state varchar not null comment 'claimed while a dbt run works on it, then done',
     invocation_id varchar not null comment 'dbt invocation that claimed it last',
     claimed_at timestamp_ntz not null comment 'UTC',
     done_at timestamp_ntz comment 'UTC',
     constraint transformed_files_pk primary key (model_name, source_system, content_hash)
 )
-comment = 'Grain: one row per model and loaded file; what incremental models have processed';
+comment = 'Grain: one row per model and loaded file or micro-batch; what incremental models have processed';
 
 create table if not exists ops.holidays (
     country varchar not null comment 'ISO 3166 code',

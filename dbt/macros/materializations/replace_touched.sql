@@ -4,7 +4,8 @@
       keys           columns that a touched thing is known by (an order, a customer); never NULL
       touched        model that lists the touched keys, which the model's SQL must ref; left out: the keys of its rows
       replaces_all   true: the model yields its whole table every time
-      finishes_files true: marks the claimed files done, in the same transaction
+      finishes_files true: marks what is claimed for this model in OPS.TRANSFORMED_FILES done, in the same transaction
+      claims         table of the intermediate layer that lists what is claimed; left out: int_files_to_transform
       is_working     true: not declared by warehouse/ddl, so created by the first run; its SQL may read the table itself -#}
 {% materialization replace_touched, adapter='snowflake' %}
     {%- set options = config.get('meta') -%}
@@ -50,7 +51,7 @@
 
 {#- Begins with a rollback: what a model that failed on this connection left open must never be committed by another. -#}
 {% macro replace_touched_sql(target_relation, columns, rows_sql, options) -%}
-    {%- set files = api.Relation.create(database=this.database, schema='INTERMEDIATE', identifier='INT_FILES_TO_TRANSFORM') -%}
+    {%- set files = api.Relation.create(database=this.database, schema='INTERMEDIATE', identifier=options.get('claims', 'int_files_to_transform') | upper) -%}
     rollback;
     begin;
     {% if options.get('replaces_all') %}
@@ -74,7 +75,7 @@
     set state = 'done', done_at = sysdate()
     from (select source_system as batch_source, content_hash as batch_hash from {{ files }}) as batch
     where
-        model_name = 'fact_orders'
+        model_name = '{{ model.name }}'
         and state = 'claimed'
         and source_system = batch.batch_source
         and content_hash = batch.batch_hash;

@@ -17,8 +17,8 @@ unknown as (
     where present.customer_key is null
 ),
 
--- Customers known from orders only; the same key is completed in place when their master data arrives.
-inferred as (
+-- Customers known from orders or clicks only; the same key is completed in place when their master data arrives.
+without_versions as (
     select
         touched.source_system,
         touched.customer_id
@@ -27,13 +27,29 @@ inferred as (
         on
             touched.source_system = versions.source_system
             and touched.customer_id = versions.customer_id
+    where versions.customer_id is null
+),
+
+inferred as (
+    select
+        without_versions.source_system,
+        without_versions.customer_id
+    from without_versions
     inner join {{ ref('int_order_lines') }} as lines
         on
-            touched.source_system = lines.source_system
-            and touched.customer_id = lines.customer_id
+            without_versions.source_system = lines.source_system
+            and without_versions.customer_id = lines.customer_id
             and lines.is_readable
-    where versions.customer_id is null
-    group by touched.source_system, touched.customer_id
+    union
+    select
+        without_versions.source_system,
+        without_versions.customer_id
+    from without_versions
+    inner join {{ ref('int_click_events') }} as events
+        on
+            without_versions.source_system = events.source_system
+            and without_versions.customer_id = events.customer_id
+            and events.reject_reason is null
 ),
 
 members as (

@@ -33,8 +33,20 @@ merchandise as (
     left join conventions on touched.source_system = conventions.source_system
 ),
 
--- Products known from orders only, called what most of their lines call them; of equally frequent texts the first in
--- the alphabet. The same key is completed in place when their master data arrives.
+-- Products known from orders or clicks only, called what most of their lines call them; of equally frequent texts the
+-- first in the alphabet. Clicks name no product. The same key is completed in place when their master data arrives.
+without_versions as (
+    select
+        touched.source_system,
+        touched.product_id
+    from touched
+    left join versions
+        on
+            touched.source_system = versions.source_system
+            and touched.product_id = versions.product_id
+    where versions.product_id is null
+),
+
 descriptions as (
     select
         lines.source_system,
@@ -42,16 +54,25 @@ descriptions as (
         lines.product_description,
         count(*) as line_count
     from {{ ref('int_order_lines') }} as lines
-    inner join touched
+    inner join without_versions
         on
-            lines.source_system = touched.source_system
-            and lines.product_id = touched.product_id
-    left join versions
-        on
-            lines.source_system = versions.source_system
-            and lines.product_id = versions.product_id
-    where lines.is_readable and versions.product_id is null
+            lines.source_system = without_versions.source_system
+            and lines.product_id = without_versions.product_id
+    where lines.is_readable
     group by lines.source_system, lines.product_id, lines.product_description
+    union all
+    select
+        events.source_system,
+        events.product_id,
+        null,
+        0
+    from {{ ref('int_click_events') }} as events
+    inner join without_versions
+        on
+            events.source_system = without_versions.source_system
+            and events.product_id = without_versions.product_id
+    where events.reject_reason is null
+    group by events.source_system, events.product_id
 ),
 
 named as (
