@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     """Files are staged in groups of about this many (compressed) bytes, one orchestrator task each."""
     file_group_minimum: Annotated[int, Field(ge=1)] = 4
     """Files are spread over at least this many groups, so that small deliveries use several workers too."""
+    load_method: Literal["copy", "snowpipe"] = "copy"
+    """How staged files get into RAW: by COPY, a transaction a table, or by a pipe, which loads each file on its own."""
+    snowpipe_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """How long to wait for a pipe while it finishes no file; what waits then is left to the next run."""
+    snowpipe_notification_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """How long a pipe over an `s3://` lake may learn of files from the bucket's notifications before it is told."""
+    snowpipe_sns_topic: str = ""
+    """ARN of the SNS topic that carries the bucket's notifications; empty: they go to Snowflake's own queue."""
     read_block_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
     """A file is read in blocks of this many decompressed bytes; bounds a step's memory."""
 
@@ -103,6 +111,18 @@ class Settings(BaseSettings):
     kafka_ssl_certificate_file: Path | None = None
     kafka_ssl_key_file: Path | None = None
     kafka_ssl_key_password: SecretStr | None = None
+    kafka_compression: Literal["", "gzip"] = ""
+    """How published records are packed. Reading takes every codec of Kafka's."""
+    kafka_connect_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """How long to wait for a first answer of `kafka_bootstrap_servers`."""
+    kafka_patience_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A cluster that has not answered for so long is an error; shorter troubles are waited out."""
+    kafka_session_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A consumer that was killed loses its partitions to the others after so long. Brokers want 6 to 1800 seconds."""
+    kafka_poll_interval_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """A consumer that lives but hangs (one micro-batch takes longer than this) loses its partitions."""
+    kafka_fetch_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    """How much is fetched ahead of what has been read, a broker; bounds a consumer's memory."""
     kinesis: Literal["embedded", "aws"] = "embedded"
     """`embedded`: the local Kinesis of this home, started on demand. `aws`: Kinesis at `aws_endpoint_url` or AWS."""
     stream_group: str = "customer-analytics"

@@ -9,11 +9,13 @@ Needs `java` (17 or later) and `mvn` on the PATH (`missing_programs`). Nothing h
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -137,6 +139,7 @@ class KafkaBroker:
             return
         if self._class_path is None:
             self._class_path = _class_path(self._folder)
+        self._configure()
         if not (self._folder / "data" / "meta.properties").exists():
             self._format()
         with self._log_file.open("ab") as log:
@@ -146,6 +149,7 @@ class KafkaBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._wait_until_ready()
 
@@ -223,8 +227,7 @@ class KafkaBroker:
     def _properties_file(self) -> Path:
         return self._folder / "server.properties"
 
-    def _format(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _configure(self) -> None:
         self._properties_file.write_text(
             PROPERTIES.format(
                 host=HOST,
@@ -237,6 +240,8 @@ class KafkaBroker:
             ),
             encoding="utf-8",
         )
+
+    def _format(self) -> None:
         scram = f"SCRAM-SHA-256=[name={USER},password={PASSWORD}]"
         arguments = ["format", "--cluster-id", str(uuid4()), "--config", str(self._properties_file)]
         with self._log_file.open("ab") as log:
@@ -345,6 +350,12 @@ def _class_path(folder: Path) -> str:
             return listing.read_text(encoding="utf-8").strip()
     output = found.stdout[-2000:] if found is not None else ""
     raise KafkaBrokerError(f"Maven could not fetch the jars of Kafka ({pom}):\n{output}")
+
+
+def _end_with_parent() -> None:
+    """Let Linux kill the broker when whoever started it is killed and can't (`PR_SET_PDEATHSIG`)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _free_ports(count: int) -> list[int]:
