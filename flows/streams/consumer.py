@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from flows.streams.columns import Column
 from flows.streams.event_check import EventCheck
 from flows.streams.source import PartitionRecords, PositionLost, StreamError, StreamSource, StreamUnavailableError
 from flows.streams.staged_events import StagedBatch, StreamPartition, find_staged, stage_batch
@@ -122,9 +125,19 @@ class _Partition:
     """When it was last seen to be at its end with everything loaded, and the ledger has not been told."""
     held: list[PartitionRecords] = field(default_factory=list)
 
+    held_bytes: int = 0
+
+    def hold(self, records: PartitionRecords) -> None:
+        """Keep records until they are loaded; their values from now on as one Arrow array."""
+        values = pa.array(records.values, pa.large_binary())
+        self.held.append(replace(records, values=Column(values)))
+        self.held_bytes += values.nbytes
+        self.last_published_at = records.published_at[-1]
+
     def forget(self) -> None:
         """Drop what is held."""
         self.held = []
+        self.held_bytes = 0
 
 
 @dataclass(frozen=True)
@@ -275,8 +288,7 @@ class StreamConsumer:
             if held is None or records.partition in self._sought:
                 continue
             if len(records.positions):
-                held.held.append(records)
-                held.last_published_at = records.published_at[-1]
+                held.hold(records)
                 if self._held_since is None:
                     self._held_since = time.monotonic()
             held.next_position = records.next_position
@@ -583,12 +595,7 @@ class StreamConsumer:
             return True
         if self._held_records() >= self._limits.batch_events:
             return True
-        held_bytes = sum(
-            sum(len(value) for value in records.values if value is not None)
-            for held in self._partitions.values()
-            for records in held.held
-        )
-        return held_bytes >= self._limits.batch_bytes
+        return sum(held.held_bytes for held in self._partitions.values()) >= self._limits.batch_bytes
 
     def _start_load(self, pool: ThreadPoolExecutor) -> None:
         """Begin to load what is held, unless the stream is another one by now; one load at a time."""
@@ -613,7 +620,7 @@ class StreamConsumer:
         """Take what is held of a partition out of it."""
         batch = _Batch(held.part, held.held, held.position_before, held.next_position)
         held.position_before = held.next_position
-        held.held = []
+        held.forget()
         return batch
 
     def _finish_load(self) -> None:

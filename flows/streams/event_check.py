@@ -82,8 +82,8 @@ class EventCheck:
     def _paths(self, fields: Sequence[Any]) -> list[str]:
         return [self._mapping.json_path(field.name) for field in fields]
 
-    def check(self, values: Sequence[bytes | None]) -> CheckedRecords:
-        """Look at the values of records, in order."""
+    def check(self, values: Sequence[bytes | None] | pa.Array) -> CheckedRecords:
+        """Look at the values of records, in order: bytes, or an Arrow array of them."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -14,8 +14,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from warehouse.ledger import utc_text
 from warehouse.stream_ledger import StreamName
@@ -131,9 +132,9 @@ def stage_batch(
         run_id: the run.
         staged_at: the time, UTC, without offset.
     """
-    positions = list(chain.from_iterable(part_records.positions for part_records in records))
-    values = list(chain.from_iterable(part_records.values for part_records in records))
-    published = list(chain.from_iterable(part_records.published_at for part_records in records))
+    import pyarrow as pa
+
+    values = pa.concat_arrays([pa.array(part_records.values, pa.large_binary()) for part_records in records])
     checked = check.check(values)
     name = f"{_padded(position_before)}-{_padded(next_position - 1)}.parquet"
     staged_key = f"{EVENTS_FOLDER}/{part.path}/{name}"
@@ -143,41 +144,45 @@ def stage_batch(
         staged_key=staged_key,
         dead_letters_key=dead_letters_key,
         position_before=position_before,
-        first_position=positions[0],
-        last_position=positions[-1],
+        first_position=records[0].positions[0],
+        last_position=records[-1].positions[-1],
         next_position=next_position,
-        records_in=len(positions),
+        records_in=len(values),
         rows_staged=len(checked.places),
         rows_dead=len(checked.dead),
         staged_at=utc_text(staged_at),
-        last_published_at=published[-1],
+        last_published_at=records[-1].published_at[-1],
     )
     if dead_letters_key:
-        keys = list(chain.from_iterable(part_records.keys for part_records in records))
-        headers = list(chain.from_iterable(part_records.headers for part_records in records))
-        rows = [
-            {
-                "dead_letter_id": dead_letter_id(part, positions[dead.place]),
-                **part.columns,
-                "record_position": str(positions[dead.place]),
-                "published_at": published[dead.place],
-                "record_key": keys[dead.place],
-                "record_value": _storable(values[dead.place]),
-                "record_headers": headers_text(headers[dead.place]),
-                "reason_code": dead.reason_code,
-                "reason": dead.reason,
-                "detected_at": staged_at,
-                "run_id": run_id,
-                "source_file": dead_letters_key,
-                "state": "open",
-                "whole_value": values[dead.place],
-            }
-            for dead in checked.dead
-        ]
+        begins = np.cumsum([0, *(len(part_records.positions) for part_records in records)])
+        rows = []
+        for dead in checked.dead:
+            chunk = int(np.searchsorted(begins, dead.place, side="right")) - 1
+            found, place = records[chunk], dead.place - int(begins[chunk])
+            value = found.values[place]
+            rows.append(
+                {
+                    "dead_letter_id": dead_letter_id(part, found.positions[place]),
+                    **part.columns,
+                    "record_position": str(found.positions[place]),
+                    "published_at": found.published_at[place],
+                    "record_key": found.keys[place],
+                    "record_value": _storable(value),
+                    "record_headers": headers_text(found.headers[place]),
+                    "reason_code": dead.reason_code,
+                    "reason": dead.reason,
+                    "detected_at": staged_at,
+                    "run_id": run_id,
+                    "source_file": dead_letters_key,
+                    "state": "open",
+                    "whole_value": value,
+                }
+            )
         _publish(lake, dead_letters_key, _dead_letters_table(rows), {})
-    _publish(lake, staged_key, events_table(part, checked, positions, published, staged_key, run_id, staged_at), {
-        FOOTER_KEY: json.dumps({**asdict(batch), "part": None}).encode()
-    })  # fmt: skip
+    published = pa.concat_arrays([pa.array(part_records.published_at, pa.int64()) for part_records in records])
+    offsets = pa.concat_arrays([_position_texts(part_records.positions) for part_records in records])
+    events = events_table(part, checked, offsets, published, staged_key, run_id, staged_at)
+    _publish(lake, staged_key, events, {FOOTER_KEY: json.dumps({**asdict(batch), "part": None}).encode()})
     return batch
 
 
@@ -202,24 +207,29 @@ def find_staged(lake: Lake, part: StreamPartition, position: int) -> StagedBatch
 def events_table(
     part: StreamPartition,
     checked: CheckedRecords,
-    positions: Sequence[int],
-    published_at: Sequence[int],
+    offsets: pa.Array,
+    published_at: pa.Array,
     staged_key: str,
     run_id: str,
     staged_at: datetime,
 ) -> pa.Table:
-    """The events of a batch as RAW.CLICK_EVENTS has them (`payload` as text), a row an event."""
+    """The events of a batch as RAW.CLICK_EVENTS has them (`payload` as text), a row an event.
+
+    Args:
+        part: their partition.
+        checked: which records are events, and their texts.
+        offsets: positions of all records, as text.
+        published_at: milliseconds since 1970 of all records.
+        staged_key: the file they go into.
+        run_id: the run.
+        staged_at: the time, UTC, without offset.
+    """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     rows = len(checked.places)
     places = pa.array(checked.places)
-    try:
-        offsets = pc.cast(pa.array(positions, pa.int64()).take(places), pa.string())
-    except (OverflowError, pa.ArrowInvalid):
-        offsets = pa.array([str(position) for position in positions]).take(places)
     moment = pa.timestamp("us")
-    published = pa.array(published_at, pa.int64()).take(places).cast(pa.timestamp("ms")).cast(moment)
+    published = published_at.take(places).cast(pa.timestamp("ms")).cast(moment)
     return pa.table(
         {
             "payload": checked.payloads,
@@ -227,13 +237,22 @@ def events_table(
             "_topic": pa.repeat(part.stream.stream, rows),
             "_epoch": pa.repeat(part.epoch, rows),
             "_partition": pa.repeat(part.partition, rows),
-            "_offset": offsets,
+            "_offset": offsets.take(places),
             "_published_at": published,
             "_source_file": pa.repeat(staged_key, rows),
             "_batch_id": pa.repeat(run_id, rows),
             "_ingested_at": pa.repeat(pa.scalar(staged_at, moment), rows),
         }
     )
+
+
+def _position_texts(positions: Sequence[int]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(positions, pa.int64()).cast(pa.string())
+    except (OverflowError, pa.ArrowInvalid):  # a sequence number of Kinesis has up to 56 digits
+        return pa.array([str(position) for position in positions])
 
 
 def headers_text(headers: Sequence[tuple[str, bytes | None]]) -> str:
