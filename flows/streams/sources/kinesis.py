@@ -35,7 +35,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -312,6 +312,8 @@ class KinesisSource:
         self._pool: ThreadPoolExecutor | None = None
         self._revoked: list[str] = []
         self._must_observe = True
+        self._limit = 1
+        """Records that the last poll asked of each shard."""
 
     # The interface ---------------------------------------------------------------------------------------------------
 
@@ -348,18 +350,18 @@ class KinesisSource:
         """Kinesis keeps no positions: nothing happens."""
 
     def lag(self) -> dict[str, Lag]:
-        """See `StreamSource.lag`. Asks by reading one record ahead, which the next poll brings.
+        """See `StreamSource.lag`: how old the oldest record is that hasn't been read, 0 at the end of the shard.
 
-        `milliseconds` is the age of the oldest record that hasn't been read, 0 at the end of the shard.
+        A shard that was at its end is asked by reading on; the next poll brings what came.
         """
         if self._life is None:
             return {}
         shards = [shard for shard in self._life.shards.values() if not shard.is_done]
-        asked = [shard for shard in shards if shard.is_readable and shard.pending is None]
+        asked = [shard for shard in shards if shard.is_readable and shard.pending is None and not shard.behind]
 
         def ask(shard: _Shard) -> None:
             time.sleep(max(0.0, shard.next_read - time.monotonic()))
-            shard.pending = self._try_read(shard, 1)
+            shard.pending = self._try_read(shard, self._limit)
 
         self._for_each(ask, asked)
         return {shard.shard_id: self._lag_of(shard) for shard in shards}
@@ -571,27 +573,36 @@ class KinesisSource:
         if life is None:
             return None
         readable = [shard for shard in life.shards.values() if shard.is_readable]
-        pending = [shard for shard in readable if shard.pending is not None][:max_records]
+        pending = [shard for shard in readable if shard.pending is not None]
         if not pending:
             now = time.monotonic()
             due = sorted((s for s in readable if s.next_read <= now), key=lambda shard: shard.next_read)
             due = due[: min(SHARDS_AT_ONCE, max_records)]
-            limit = min(MOST_RECORDS_READ, max_records // max(1, len(due)))
+            self._limit = min(MOST_RECORDS_READ, max_records // max(1, min(SHARDS_AT_ONCE, len(readable))) or 1)
 
             def read(shard: _Shard) -> None:
-                shard.pending = self._try_read(shard, limit)
+                shard.pending = self._try_read(shard, self._limit)
 
             self._for_each(read, due)
             pending = [shard for shard in due if shard.pending is not None]
         records: list[PartitionRecords] = []
         lost: list[PositionLost] = []
+        left = max_records
         for shard in pending:
             found, shard.pending = shard.pending, None
             if found is None:
                 continue
             if found.records is not None:
-                records.append(found.records)
-                shard.position = found.records.next_position
+                now_asked, rest = _divide(found.records, left)
+                if rest is not None:
+                    shard.pending = replace(found, records=rest)
+                if now_asked is None:
+                    continue
+                left -= len(now_asked.positions)
+                records.append(now_asked)
+                shard.position = now_asked.next_position
+                if rest is not None:
+                    continue
             if found.lost is not None:
                 lost.append(found.lost)
                 shard.stop()
@@ -788,6 +799,27 @@ def _partition_records(shard_id: str, records: Sequence[dict[str, Any]], numbers
         published_at=[round(record["ApproximateArrivalTimestamp"].timestamp() * 1000) for record in records],
         next_position=numbers[-1] + 1,
     )
+
+
+def _divide(records: PartitionRecords, count: int) -> tuple[PartitionRecords | None, PartitionRecords | None]:
+    """The first so many, and the rest."""
+    if len(records.positions) <= count:
+        return records, None
+    if not count:
+        return None, records
+
+    def part(cut: slice, next_position: int) -> PartitionRecords:
+        return PartitionRecords(
+            partition=records.partition,
+            positions=records.positions[cut],
+            values=records.values[cut],
+            keys=records.keys[cut],
+            headers=records.headers[cut],
+            published_at=records.published_at[cut],
+            next_position=next_position,
+        )
+
+    return part(slice(count), records.positions[count - 1] + 1), part(slice(count, None), records.next_position)
 
 
 class KinesisPublisher:
