@@ -92,7 +92,7 @@
                 and try_to_decimal({{ text }}, 38, 6) between 0 and iff({{ time_format }} = 'seconds', 253402300799, 253402300799999),
                 dateadd(
                     'microsecond',
-                    round(try_to_decimal({{ text }}, 38, 6) * iff({{ time_format }} = 'seconds', 1000000, 1000), 0)::number(18, 0),
+                    round(try_to_decimal({{ text }}, 38, 6) * iff({{ time_format }} = 'seconds', 1000000, 1000), 0)::bigint,
                     '1970-01-01 00:00:00'::timestamp_ntz
                 ),
                 null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,11 +48,14 @@ class MicroBatch:
 
 def _text(payload: dict[str, Any], name: str) -> str | None:
     """A value as staging reads it from the payload of these tests, whose fields lie at one key each or in `context`."""
-    value = payload.get(
-        name, payload.get("context", {}).get(name) if isinstance(payload.get("context"), dict) else None
-    )
-    text = str(value).strip() if value is not None else ""
+    value = payload.get(name, payload.get("context", {}).get(name))
+    text = "" if value is None or isinstance(value, dict | list) else str(value).strip()
     return text or None
+
+
+def hashed(*parts: str) -> str:
+    """A surrogate key."""
+    return hashlib.md5("|".join(parts).encode(), usedforsecurity=False).hexdigest()
 
 
 def _time(text: str | None, units: int | None) -> datetime | None:
@@ -97,7 +101,8 @@ def _read(batch: MicroBatch, record: ClickRecord, units: int | None) -> dict[str
     return found | {
         "event_at": happened,
         "device_event_at": device_time,
-        "visitor": (batch.source, kind, who),
+        "visitor_key": hashed(batch.source, kind, who),
+        "click_key": hashed(batch.source, found["event_id"]),
         "is_clock_skewed": happened != device_time,
         "is_future": is_future,
         "is_late": arrived - happened > LATE,
@@ -126,9 +131,9 @@ def expected_clicks(
     for copies in by_id.values():
         copies.sort(key=lambda one: (one["arrived"], one["batch"].number, one["place"]))
         events.append(copies[0] | {"duplicates": len(copies) - 1})
-    visitors: dict[tuple[str, str, str], list[list[dict[str, Any]]]] = {}
-    for event in sorted(events, key=lambda one: (one["event_at"], one["event_id"])):
-        sessions = visitors.setdefault(event["visitor"], [])
+    visitors: dict[str, list[list[dict[str, Any]]]] = {}
+    for event in sorted(events, key=lambda one: (one["event_at"], one["click_key"])):
+        sessions = visitors.setdefault(event["visitor_key"], [])
         if sessions and event["event_at"] - sessions[-1][-1]["event_at"] <= GAP:
             sessions[-1].append(event)
         else:
@@ -141,13 +146,18 @@ def expected_clicks(
             facts += [_fact(event, session, customers, products, is_bot) for event in session]
     return (
         sorted(facts, key=lambda fact: fact["event_id"]),
-        sorted(found_sessions, key=lambda session: (session["visitor"], session["started_at"])),
+        sorted(found_sessions, key=lambda session: (session["visitor_key"], session["started_at"])),
         sorted(rejects),
     )
 
 
 def _date_key(moment: datetime) -> int:
     return int(business_date(moment).strftime("%Y%m%d"))
+
+
+def _session_key(session: list[dict[str, Any]]) -> str:
+    first = session[0]
+    return hashed(first["batch"].source, first["visitor_key"], first["event_at"].isoformat(" ", "microseconds"))
 
 
 def _fact(
@@ -160,7 +170,7 @@ def _fact(
         "event_at": happened,
         "event_date_key": _date_key(happened),
         "device_event_at": event["device_event_at"],
-        "session_started_at": session[0]["event_at"],
+        "session_key": _session_key(session),
         "customer": event["customer_id"],
         "customer_from": version_at(customers, event["customer_id"], happened),
         "product": event["product_id"],
@@ -180,14 +190,13 @@ def _session(session: list[dict[str, Any]], customers: Versions, is_bot: bool) -
     started, ended = session[0]["event_at"], session[-1]["event_at"]
     types = [event["event_type"] for event in session]
     orders = {event["order_id"] for event in session if event["event_type"] == "purchase" and event["order_id"]}
-    # Events of one instant are in the order of their keys, which only the SQL knows: these tests give each instant of a
-    # visitor one customer.
     customer = next((event["customer_id"] for event in reversed(session) if event["customer_id"]), None)
     reached = max(
         {"product_view": 2, "add_to_cart": 3, "checkout": 4, "purchase": 5}.get(event_type, 1) for event_type in types
     )
     return {
-        "visitor": session[0]["visitor"][2],
+        "session_key": _session_key(session),
+        "visitor_key": session[0]["visitor_key"],
         "started_at": started,
         "ended_at": ended,
         "session_date_key": _date_key(started),

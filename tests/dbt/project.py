@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import snowflake.connector
 
+from tests.dbt.click_oracle import MicroBatch
 from tests.dbt.oracle import Delivery
 from warehouse.contract import ENTITIES
 from warehouse.local.services import connection_parameters, start_service, stop_service
@@ -23,6 +25,20 @@ from warehouse.session import Session
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST_RUN = datetime(2026, 1, 1)
 DATABASE = "ANALYTICS"
+CLICKS_SCHEMA = pa.schema(
+    [
+        ("payload", pa.string()),
+        ("_source_system", pa.string()),
+        ("_topic", pa.string()),
+        ("_epoch", pa.int64()),
+        ("_partition", pa.string()),
+        ("_offset", pa.string()),
+        ("_published_at", pa.timestamp("us")),
+        ("_source_file", pa.string()),
+        ("_ingested_at", pa.timestamp("us")),
+    ]
+)
+"""RAW.CLICK_EVENTS before its payload, JSON text, has become a VARIANT."""
 
 
 @dataclass
@@ -33,6 +49,7 @@ class Star:
     port: int
     folder: Path
     runs: int = 0
+    loads: int = 0
     manifest: Any = None
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -115,6 +132,69 @@ class Star:
             " content_hash, run_id, planned_at)"
             " select ?, ?, ?, 'again', '/landing', 1, 'duplicate', ?, 'again', sysdate()",
             [delivery.source, delivery.entity, delivery.name, delivery.content_hash],
+        )
+
+    def map_stream(self, source: str, stream: str, paths: dict[str, str], *, times: str = "iso") -> None:
+        """Enter where a stream's payloads have each field, as GET_PATH takes it; again: the mapping was corrected."""
+        self.session.execute("delete from ops.stream_mappings where source_system = ? and stream = ?", [source, stream])
+        values = [
+            (source, stream, name, path, times if name in ("event_time", "sent_at") else None)
+            for name, path in paths.items()
+        ]
+        self.session.execute(
+            "insert into ops.stream_mappings select column1, column2, column3, column4, column5, 'a mapping'"
+            f" from values {', '.join(['(?, ?, ?, ?, ?)'] * len(values))}",
+            [value for row in values for value in row],
+        )
+
+    def deliver_clicks(self, batches: Sequence[MicroBatch]) -> None:
+        """What the stream's loader does: rows to RAW, micro-batches to the ledger as loaded."""
+        records = [
+            {
+                "payload": json.dumps(record.payload),
+                "_source_system": batch.source,
+                "_topic": record.stream,
+                "_epoch": record.epoch,
+                "_partition": record.partition,
+                "_offset": str(record.offset),
+                "_published_at": record.published_at,
+                "_source_file": batch.key,
+                "_ingested_at": batch.staged_at,
+            }
+            for batch in batches
+            for record in batch.records
+        ]
+        self.copy_clicks(pa.Table.from_pylist(records, schema=CLICKS_SCHEMA))
+        row = "(?, ?, 'kafka', ?, ?, ?, '0', '0', '0', '0', ?, ?, 0, 'loaded', ?, 'a run', ?, ?)"
+        values = [
+            value
+            for batch in batches
+            for first in batch.records[:1]
+            for value in (
+                *(batch.key, batch.source, first.stream, first.epoch, first.partition, len(batch.records)),
+                *(len(batch.records), batch.number, batch.staged_at.isoformat(" "), batch.staged_at.isoformat(" ")),
+            )
+        ]
+        self.session.execute(f"insert into ops.stream_batches values {', '.join([row] * len(batches))}", values)
+
+    def copy_clicks(self, table: pa.Table) -> None:
+        """Load an Arrow table of `CLICKS_SCHEMA` into RAW.CLICK_EVENTS."""
+        self.loads += 1
+        folder = self.folder / "lake" / f"clicks-{self.loads}"
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part.parquet")
+        self.session.execute(f"create or replace stage raw.test_lake url = 'file://{folder}/'")
+        self.session.execute(
+            "create or replace table raw.test_clicks as select ''::varchar as payload, _source_system, _topic, _epoch,"
+            " _partition, _offset, _published_at, _source_file, _ingested_at from raw.click_events where false"
+        )
+        self.session.execute(
+            "copy into raw.test_clicks from @raw.test_lake file_format = (format_name = 'RAW.STAGED_PARQUET') "
+            "match_by_column_name = case_insensitive"
+        )
+        self.session.execute(
+            "insert into raw.click_events select parse_json(payload), _source_system, _topic, _epoch, _partition,"
+            " _offset, _published_at, _source_file, 'a run', _ingested_at from raw.test_clicks"
         )
 
     def copy_table(self, entity: str, table: pa.Table) -> None:

@@ -1,0 +1,199 @@
+"""Clicks, sessions and the funnel, filled by dbt on a local warehouse, against an oracle in plain Python."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.dbt.click_histories import random_batches
+from tests.dbt.click_oracle import MicroBatch, expected_clicks
+from tests.dbt.oracle import Delivery, expected_versions
+from tests.dbt.project import Star, running_star
+from warehouse.contract import CLICK_FIELDS
+
+SEED = 20241026
+TABLES = ("marts.fact_clicks", "marts.fact_sessions", "marts.conversion_funnel", "staging.click_event_rejects")
+# source → units of its times in a second; None: ISO text
+SOURCES = {"plain": None, "nested": 1000}
+HISTORIES = {source: random_batches(source, SEED, units=units) for source, units in SOURCES.items()}
+MOMENTS = ("first", "third", "last")
+
+CUSTOMERS = (
+    {"customer_id": "c1", "full_name": "Ada", "city": "Leeds", "effective_at": "2024-01-01 00:00:00"},
+    {"customer_id": "c1", "full_name": "Ada", "city": "York", "effective_at": "2024-10-27 01:30:00"},
+    {"customer_id": "c2", "full_name": "Bo", "city": "Hull", "effective_at": "2024-10-27 06:00:00"},
+)
+PRODUCTS = (
+    {"product_id": "P1", "product_name": "Cup", "list_price": "2.50", "currency": "GBP", "effective_at": "2024-01-01"},
+    {"product_id": "P1", "product_name": "Cup", "list_price": "3.00", "currency": "GBP", "effective_at": "2024-10-27"},
+    {"product_id": "p2", "product_name": "Jug", "list_price": "9.00", "currency": "GBP", "effective_at": "2024-10-28"},
+)
+LATE_CUSTOMERS = (
+    {"customer_id": "c2", "full_name": "Bo", "city": "Bath", "effective_at": "2024-10-27 12:00:00"},
+    {"customer_id": "c4", "full_name": "Di", "city": "Ely", "effective_at": "2024-10-27 12:00:00"},
+)
+
+
+def _mapping(source: str) -> dict[str, str]:
+    nested = ("visitor_id", "session_id") if source == "nested" else ()
+    return {name: f'["context"]["{name}"]' if name in nested else f'["{name}"]' for name in CLICK_FIELDS}
+
+
+def _master_data(source: str, runs: int) -> list[Delivery]:
+    """What came in the first runs."""
+    files = [
+        Delivery(source, "customers", "customers_1.jsonl", CUSTOMERS),
+        Delivery(source, "products", "products_1.parquet", PRODUCTS),
+        Delivery(source, "customers", "customers_2.jsonl", LATE_CUSTOMERS),
+    ]
+    return files[: {"first": 0, "third": 2, "last": 3}[MOMENTS[runs]]]
+
+
+def _in_order_of_arrival(source: str) -> list[MicroBatch]:
+    """Not the order in which they were loaded."""
+    return random.Random(SEED).sample(HISTORIES[source], len(HISTORIES[source]))
+
+
+def _keep(star: Star, moment: str) -> None:
+    for table in TABLES:
+        star.session.execute(f"create or replace table raw.{table.split('.')[1]}_{moment} as select * from {table}")
+
+
+def _differences(star: Star, table: str, moment: str, other_moment: str) -> list[dict[str, Any]]:
+    one, other = (f"raw.{table.split('.')[1]}_{name}" for name in (moment, other_moment))
+    return [
+        row
+        for left, right in ((one, other), (other, one))
+        for row in star.rows(f"select * from {left} except select * from {right} limit 5")
+    ]
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
+    """Two streams deliver in runs, two of which die on the way; then a run with nothing new, and a rebuild."""
+    with running_star(tmp_path_factory.mktemp("clicks")) as star:
+        for source, units in SOURCES.items():
+            star.describe_source(source)
+            star.map_stream(source, "clicks", _mapping(source), times="milliseconds" if units else "iso")
+        batches = [[one for pair in zip(*map(_in_order_of_arrival, SOURCES), strict=True) for one in pair]][0]
+
+        star.deliver_clicks(batches[:6])
+        star.dbt("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+        _keep(star, "first")
+
+        star.deliver_clicks(batches[6:10])
+        star.deliver([one for source in SOURCES for one in _master_data(source, 1)])
+        star.dbt("run", "--select", "intermediate")  # and there the run dies
+        star.deliver_clicks(batches[10:12])
+        star.dbt("run", "--select", "intermediate", "dim_customers", "dim_products", "fact_sessions")  # one a bit later
+        star.deliver_clicks(batches[12:14])
+        star.dbt("run", "--exclude", "staging")
+        _keep(star, "third")
+
+        star.deliver_clicks(batches[14:])
+        star.deliver([_master_data(source, 2)[-1] for source in SOURCES])
+        star.dbt("run", "--exclude", "staging")
+        _keep(star, "last")
+        star.dbt("run", "--exclude", "staging")
+        _keep(star, "again")
+        star.dbt("run", "--exclude", "staging", "--vars", "{rebuild: true}")
+        _keep(star, "rebuild")
+        yield star
+
+
+def _expected(
+    source: str, moment: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[str, int, str]]]:
+    runs = MOMENTS.index(moment)
+    files = _master_data(source, runs)
+    customers = expected_versions(files, "customers", "customer_id", ["full_name", "city"])
+    products = {
+        product.upper(): versions
+        for product, versions in expected_versions(
+            files, "products", "product_id", ["product_name", "list_price"]
+        ).items()
+    }
+    batches = _in_order_of_arrival(source)[: (3, 7, 9)[runs]]
+    return expected_clicks(batches, customers, products, units=SOURCES[source])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_clicks_are_what_the_records_say(star: Star, source: str, moment: str) -> None:
+    facts, _, rejects = _expected(source, moment)
+    # Versions of members are kept as they are at the end: an inferred or first version keeps its key, so each fact of
+    # every moment still finds its own.
+    found = star.rows(
+        f"""
+        select f.*, c.customer_id as customer, iff(c.customer_id is null, null, c.valid_from) as customer_from,
+               p.product_id as product, iff(p.product_id is null, null, p.valid_from) as product_from
+        from raw.fact_clicks_{moment} as f
+        inner join marts.dim_customers as c on f.customer_key = c.customer_key
+        inner join marts.dim_products as p on f.product_key = p.product_key
+        where f.source_system = ?
+        order by f.event_id
+        """,
+        source,
+    )
+    assert [{name: row[name] for name in facts[0]} for row in found] == facts
+    found_rejects = star.rows(
+        f"select * from raw.click_event_rejects_{moment} where _source_system = ? order by _partition, _offset::int",
+        source,
+    )
+    assert [(row["_partition"], int(row["_offset"])) for row in found_rejects] == [one[:2] for one in rejects]
+    for row, (_, _, reason) in zip(found_rejects, rejects, strict=True):
+        assert row["reject_reason"].startswith(reason)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_sessions_are_what_the_records_say(star: Star, source: str, moment: str) -> None:
+    _, sessions, _ = _expected(source, moment)
+    found = star.rows(
+        f"""
+        select s.*, c.customer_id as customer, iff(c.customer_id is null, null, c.valid_from) as customer_from
+        from raw.fact_sessions_{moment} as s
+        inner join marts.dim_customers as c on s.customer_key = c.customer_key
+        where s.source_system = ?
+        order by s.visitor_key, s.started_at
+        """,
+        source,
+    )
+    assert [{name: row[name] for name in sessions[0]} for row in found] == sessions
+
+
+def test_the_histories_hold_what_they_are_to_test() -> None:
+    """A history without late duplicates that win, bridges or programs would prove nothing."""
+    for source in SOURCES:
+        earlier, later = (_expected(source, moment) for moment in ("first", "last"))
+        starts = {session["session_key"] for session in later[1]}
+        assert [session for session in earlier[1] if session["session_key"] not in starts], "no session moved or merged"
+        places = {fact["event_id"]: fact["source_file"] for fact in later[0]}
+        assert [fact for fact in earlier[0] if places[fact["event_id"]] != fact["source_file"]], (
+            "no duplicate came first"
+        )
+        assert {session["is_bot"] for session in later[1]} == {True, False}
+        for flag in ("is_clock_skewed", "is_future", "is_late"):
+            assert {fact[flag] for fact in later[0]} == {True, False}, flag
+        assert len(later[2]) == 7
+
+
+@pytest.mark.parametrize("table", TABLES[:3])
+def test_a_run_without_new_batches_changes_nothing(star: Star, table: str) -> None:
+    assert _differences(star, table, "last", "again") == []
+
+
+@pytest.mark.parametrize("table", TABLES[:3])
+def test_a_rebuild_equals_the_increments(star: Star, table: str) -> None:
+    assert _differences(star, table, "last", "rebuild") == []
+
+
+def test_runs_that_died_are_made_up_for(star: Star) -> None:
+    assert star.rows("select count(*) as open from ops.transformed_files where state <> 'done'") == [{"open": 0}]
+
+
+def test_claims_of_the_project_hold(star: Star) -> None:
+    star.dbt("test")
