@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """How much is fetched ahead of what has been read, a broker; bounds a consumer's memory."""
     kinesis: Literal["embedded", "aws"] = "embedded"
     """`embedded`: the local Kinesis of this home, started on demand. `aws`: Kinesis at `aws_endpoint_url` or AWS."""
+    kinesis_patience_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A stream that failed or throttled every call for so long is an error; shorter troubles are waited out."""
     stream_group: str = "customer-analytics"
     """Consumers of one group share a topic's partitions."""
     stream_batch_events: Annotated[int, Field(ge=1)] = 50_000
@@ -177,6 +179,16 @@ class Settings(BaseSettings):
                     "CUSTOMER_ANALYTICS_SNOWFLAKE_PRIVATE_KEY_PATH is set; set one of them"
                 )
         return self
+
+    @property
+    def local_services(self) -> list[str]:
+        """Names of the services of this machine that these settings need (see `warehouse.local.services`)."""
+        needed = {
+            "warehouse": self.target == "local",
+            "broker": not self.kafka_bootstrap_servers,
+            "aws": self.kinesis == "embedded",
+        }
+        return [name for name, is_needed in needed.items() if is_needed]
 
     @property
     def lake(self) -> str:

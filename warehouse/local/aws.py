@@ -7,6 +7,7 @@ another one (it has another creation time). Any credentials do. Its own two addr
 
     GET  /_local                                    JSON: home, pid, streams with the number of records they hold
     POST /_local/trim?stream=S&before=SECONDS       let records expire that arrived before then (seconds since 1970)
+    POST /_local/trim?stream=S&shard=H&number=N     let a shard's records before a sequence number expire
 """
 
 from __future__ import annotations
@@ -48,8 +49,20 @@ def trim_stream(endpoint_url: str, stream: str, before: float) -> None:
     Raises:
         urllib.error.HTTPError: there is no such stream.
     """
-    query = urlencode({"stream": stream, "before": repr(before)})
-    request = urllib.request.Request(f"{endpoint_url}{LOCAL_PATH}/trim?{query}", method="POST")
+    _trim(endpoint_url, {"stream": stream, "before": repr(before)})
+
+
+def trim_shard(endpoint_url: str, stream: str, shard: str, number: int) -> None:
+    """Let a local shard's records before a sequence number expire, as the end of their retention would.
+
+    Raises:
+        urllib.error.HTTPError: there is no such stream or shard.
+    """
+    _trim(endpoint_url, {"stream": stream, "shard": shard, "number": str(number)})
+
+
+def _trim(endpoint_url: str, query: dict[str, str]) -> None:
+    request = urllib.request.Request(f"{endpoint_url}{LOCAL_PATH}/trim?{urlencode(query)}", method="POST")
     urllib.request.urlopen(request, timeout=10).close()
 
 
@@ -78,9 +91,14 @@ def serve(home: Path, host: str, port: int) -> None:
             return answer
         status, body = "200 OK", {"home": str(home), "pid": os.getpid(), "streams": kinesis.streams()}
         if path == f"{LOCAL_PATH}/trim":
-            query = parse_qs(environ.get("QUERY_STRING", ""))
-            if not kinesis.trim(query["stream"][0], float(query["before"][0])):
-                status, body = "404 Not Found", {"error": f"there is no stream {query['stream'][0]}"}
+            query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+            try:
+                if "shard" in query:
+                    kinesis.trim_shard(query["stream"], query["shard"], int(query["number"]))
+                else:
+                    kinesis.trim(query["stream"], float(query["before"]))
+            except KeyError as error:
+                status, body = "404 Not Found", {"error": f"there is no {error}"}
         content = json.dumps(body).encode()
         start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(content)))])
         return [content]

@@ -20,7 +20,7 @@ import binascii
 import json
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
@@ -69,6 +69,7 @@ class Shard(models.Shard):
         self.created_at = time.time()
         self.closed_at: float | None = None
         self._count = 0
+        self.trimmed_before: float | None = None
         self._numbers: list[int] = []
         self._kept: list[Any] = []
         self.starting_number = sequence_number(self.created_at, 0, self.created_at, shard_id)
@@ -92,6 +93,13 @@ class Shard(models.Shard):
         """Forget what arrived before the horizon."""
         if self._kept and self._kept[0].created_at < horizon:
             gone = next((i for i, record in enumerate(self._kept) if record.created_at >= horizon), len(self._kept))
+            del self._kept[:gone], self._numbers[:gone]
+
+    def trim_to(self, number: int) -> None:
+        """Forget records before that sequence number."""
+        gone = bisect_left(self._numbers, number)
+        if gone:
+            self.trimmed_before = self._kept[gone].created_at if gone < len(self._kept) else time.time()
             del self._kept[:gone], self._numbers[:gone]
 
     def get_records(self, last_sequence_id: int, limit: int | None) -> tuple[list[Any], int, int]:
@@ -207,8 +215,9 @@ class Stream(models.Stream):
         answer: dict[str, Any] = super().to_json_summary()
         summary = answer["StreamDescriptionSummary"]
         summary["OpenShardCount"] = sum(shard.is_open for shard in self.shards.values())
-        if self.trimmed_before is not None:
-            hours = int((time.time() - self.trimmed_before) // 3600)
+        trims = [item.trimmed_before for item in (self, *self.shards.values()) if item.trimmed_before is not None]
+        if trims:
+            hours = int((time.time() - max(trims)) // 3600)
             summary["RetentionPeriodHours"] = min(self.retention_period_hours, max(hours, 0))
         return answer
 
@@ -318,15 +327,17 @@ class KinesisBackend(models.KinesisBackend):
     def filtered_shards(self, stream_arn: str | None, stream_name: str | None, kind: str, after: str) -> list[Any]:
         """Shards as a ShardFilter of that type asks for."""
         stream = self.describe_stream(stream_arn, stream_name)
-        horizon = max(stream.horizon(), unix_time(stream.creation_datetime))
+
+        def was_open(shard: Any) -> bool:  # noqa: ANN401
+            horizon = max(stream.horizon(), unix_time(stream.creation_datetime), shard.trimmed_before or 0.0)
+            return shard.created_at <= horizon and (shard.closed_at is None or shard.closed_at >= horizon)
+
         chosen: dict[str, Callable[[Any], bool]] = {
             "": lambda shard: True,
             "FROM_TRIM_HORIZON": lambda shard: True,
             "AT_LATEST": lambda shard: shard.is_open,
             "AFTER_SHARD_ID": lambda shard: shard.shard_id > after,
-            "AT_TRIM_HORIZON": lambda shard: (
-                shard.created_at <= horizon and (shard.closed_at is None or shard.closed_at >= horizon)
-            ),
+            "AT_TRIM_HORIZON": was_open,
         }
         if kind not in chosen:
             raise InvalidArgumentError(f"The local Kinesis has no ShardFilter of type {kind}.")
@@ -391,20 +402,35 @@ def mend() -> None:
     KinesisResponse.list_shards = _list_shards
 
 
-def trim(stream_name: str, before: float) -> bool:
-    """Let everything that arrived before then (seconds since 1970) expire at once. False: there is no such stream."""
+def trim(stream_name: str, before: float) -> None:
+    """Let everything that arrived before then (seconds since 1970) expire at once.
+
+    Raises:
+        KeyError: there is no such stream.
+    """
     with _lock:
-        found = [
-            stream
-            for account in models.kinesis_backends.values()
-            for backend in account.values()
-            for name, stream in backend.streams.items()
-            if name == stream_name
-        ]
-        for stream in found:
-            stream.trimmed_before = before
-            stream.expire()
-        return bool(found)
+        stream = _stream(stream_name)
+        stream.trimmed_before = before
+        stream.expire()
+
+
+def trim_shard(stream_name: str, shard_id: str, number: int) -> None:
+    """Let a shard's records before a sequence number expire at once.
+
+    Raises:
+        KeyError: there is no such stream or shard.
+    """
+    with _lock:
+        _stream(stream_name).shards[shard_id].trim_to(number)
+
+
+def _stream(stream_name: str) -> Stream:
+    for account in models.kinesis_backends.values():
+        for backend in account.values():
+            if stream_name in backend.streams:
+                stream: Stream = backend.streams[stream_name]
+                return stream
+    raise KeyError(stream_name)
 
 
 def streams() -> OrderedDict[str, int]:

@@ -7,7 +7,8 @@ of which nothing was read is read from TRIM_HORIZON, and one that is sought at a
 **Loss.** Kinesis doesn't say that a position has expired: it begins at the oldest record it has, or brings nothing, or
 refuses the number. So after a `seek`, and whenever reading has fallen back to where records expire, the record before
 the position is read once more. When it is there, nothing can be missing. When it isn't, the next record there is ends
-the range that may be missing: `PositionLost`, whose `published_before` is the end of the retention then, because a
+the range that may be missing (in an empty shard: the position after; the range ends before the next record to come):
+`PositionLost`, whose `published_before` is the end of the retention then, because a
 shard in which nothing was published for so long looks the same. A shard that began after the trim horizon (ListShards
 AT_TRIM_HORIZON) has lost nothing.
 
@@ -62,14 +63,18 @@ logger = logging.getLogger(__name__)
 TRANSPORT = "kinesis"
 
 PATIENCE_SECONDS = 60.0
-"""How long something may go on failing before it is said."""
+"""How long something may go on failing before it is said, unless the settings say otherwise."""
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+FEWEST_TRIES = 4
+"""Before giving up, however long ago the first failure was: the consumer may have been busy meanwhile."""
 
 # Kinesis' quotas: https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 READ_INTERVAL_SECONDS = 0.2
 """GetRecords: 5 a second a shard."""
 MOST_RECORDS_READ = 10_000
+FEWEST_RECORDS_READ = 100
+"""Asked for by one read, even for a smaller poll, because reads are few; what is too much waits for the next poll."""
 MOST_RECORDS_PUT = 500
 MOST_BYTES_PUT = 5 * 1024 * 1024
 MOST_BYTES_A_RECORD = 1024 * 1024
@@ -144,7 +149,7 @@ class _Patience:
         if not self.failures:
             self.since = now
         self.failures += 1
-        if now - self.since >= self.seconds:
+        if now - self.since >= self.seconds and self.failures >= FEWEST_TRIES:
             raise StreamUnavailableError(
                 f"kinesis stream {self.stream!r}: {what} has been failing for {now - self.since:.0f} s "
                 f"({self.failures} tries), at last with: {error}; try again later, and if it stays so, look at the "
@@ -235,8 +240,13 @@ class _Shard:
     may_be_trimmed: bool = True
     is_assigned: bool = False
     is_done: bool = False
+    is_gone: bool = False
+    """It has expired and isn't listed any more."""
     announced: int | None = None
-    announced_at: float = 0.0
+    """The position said last to be the first that can be read, …"""
+    announced_at: float = float("-inf")
+    announced_empty: bool = False
+    """… because there was no record."""
 
     # Reading, from a seek on
     position: int | None = None
@@ -274,9 +284,12 @@ class _Shard:
         self.behind = None
         self.finished_at = None
         if position == self.announced and time.monotonic() - self.announced_at < ANNOUNCED_SECONDS:
-            # We have just looked: the oldest record there is, or an empty shard.
-            self.opening = "at"
-            self.is_checked = position <= self.start
+            self.opening = "horizon" if self.announced_empty else "at"
+            self.is_checked = self.announced_empty
+
+    def announce(self, position: int, *, is_empty: bool) -> None:
+        """Remember what is said to be the first position that can be read."""
+        self.announced, self.announced_empty, self.announced_at = position, is_empty, time.monotonic()
 
     def stop(self) -> None:
         """Read no more until the next seek."""
@@ -312,8 +325,7 @@ class KinesisSource:
         self._pool: ThreadPoolExecutor | None = None
         self._revoked: list[str] = []
         self._must_observe = True
-        self._limit = 1
-        """Records that the last poll asked of each shard."""
+        self._must_list = False
 
     # The interface ---------------------------------------------------------------------------------------------------
 
@@ -361,7 +373,7 @@ class KinesisSource:
 
         def ask(shard: _Shard) -> None:
             time.sleep(max(0.0, shard.next_read - time.monotonic()))
-            shard.pending = self._try_read(shard, self._limit)
+            shard.pending = self._try_read(shard, FEWEST_RECORDS_READ)
 
         self._for_each(ask, asked)
         return {shard.shard_id: self._lag_of(shard) for shard in shards}
@@ -423,7 +435,7 @@ class KinesisSource:
             life = self._life = seen
         else:
             life.retention_seconds, life.observed_at = seen.retention_seconds, seen.observed_at
-        if now - life.listed_at >= LIST_SECONDS:
+        if self._must_list or now - life.listed_at >= LIST_SECONDS:
             self._list(life, until)
 
     def _forget_life(self) -> None:
@@ -478,10 +490,11 @@ class KinesisSource:
             shard.may_be_trimmed = trimmed is not None and name in trimmed
         names = {found["ShardId"] for found in listed}
         for name in [name for name in life.shards if name not in names]:
-            shard = life.shards[name]
-            if not shard.is_readable:
+            life.shards[name].is_gone = True
+            if not life.shards[name].is_readable:
                 del life.shards[name]
         life.listed_at = time.monotonic()
+        self._must_list = False
 
     def _list_shards(self, until: float, **arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401
         shards: list[dict[str, Any]] = []
@@ -505,8 +518,7 @@ class KinesisSource:
         ]
 
         def look(shard: _Shard) -> None:
-            shard.announced = self._oldest_position(shard, until)
-            shard.announced_at = time.monotonic()
+            self._find_oldest(shard, until)
 
         self._for_each(look, ready)
         for shard in ready:
@@ -515,18 +527,19 @@ class KinesisSource:
             AssignedPartition(
                 partition=shard.shard_id,
                 incarnation=life.incarnation,
-                first_position=shard.start if shard.announced is None else shard.announced,
+                first_position=shard.announced if shard.announced is not None else shard.start,
                 end_position=None,
                 birth_position=shard.start,
             )
             for shard in ready
         ]
 
-    def _oldest_position(self, shard: _Shard, until: float) -> int | None:
-        """Number of the oldest record there is, if the shard may have lost some; its start if it is empty or has lost
-        nothing; None if that couldn't be found out soon."""
+    def _find_oldest(self, shard: _Shard, until: float) -> None:
+        """Announce the oldest record there is, if the shard may have lost some; else, or where it is empty, its start.
+        Nothing is announced if that can't be found out soon."""
         if not shard.may_be_trimmed:
-            return shard.start
+            shard.announce(shard.start, is_empty=False)
+            return
         iterator = self._calls.repeat(
             "get_shard_iterator",
             until=until,
@@ -538,12 +551,13 @@ class KinesisSource:
             answer = self._calls.repeat("get_records", until=until, ShardIterator=iterator, Limit=1)
             shard.next_read = time.monotonic() + READ_INTERVAL_SECONDS
             if answer["Records"]:
-                return int(answer["Records"][0]["SequenceNumber"])
+                shard.announce(int(answer["Records"][0]["SequenceNumber"]), is_empty=False)
+                return
             iterator = answer.get("NextShardIterator")
             if iterator is None or not answer["MillisBehindLatest"]:
-                return shard.start
+                shard.announce(shard.start, is_empty=True)
+                return
             time.sleep(READ_INTERVAL_SECONDS)
-        return None
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -577,11 +591,12 @@ class KinesisSource:
         if not pending:
             now = time.monotonic()
             due = sorted((s for s in readable if s.next_read <= now), key=lambda shard: shard.next_read)
-            due = due[: min(SHARDS_AT_ONCE, max_records)]
-            self._limit = min(MOST_RECORDS_READ, max_records // max(1, min(SHARDS_AT_ONCE, len(readable))) or 1)
+            due = due[:SHARDS_AT_ONCE]
+            share = max_records // max(1, min(SHARDS_AT_ONCE, len(readable)))
+            limit = min(MOST_RECORDS_READ, max(FEWEST_RECORDS_READ, share))
 
             def read(shard: _Shard) -> None:
-                shard.pending = self._try_read(shard, self._limit)
+                shard.pending = self._try_read(shard, limit)
 
             self._for_each(read, due)
             pending = [shard for shard in due if shard.pending is not None]
@@ -656,6 +671,7 @@ class KinesisSource:
             found = self._read(shard, limit)
         except Exception as error:
             shard.next_read = time.monotonic() + READ_INTERVAL_SECONDS
+            shard.behind = None
             code = _code(error)
             if code == "ExpiredIteratorException":
                 shard.iterator = None
@@ -665,7 +681,7 @@ class KinesisSource:
             elif code in ("ResourceNotFoundException", "InvalidArgumentException"):
                 # Stream or shard may be gone, or be others than they were: look before going on.
                 shard.iterator = None
-                self._must_observe = True
+                self._must_observe = self._must_list = True
                 shard.next_read = time.monotonic() + shard.patience.failed(f"reading {shard.shard_id}", error)
             elif _is_passing(error):
                 shard.next_read = time.monotonic() + shard.patience.failed(f"reading {shard.shard_id}", error)
@@ -682,9 +698,15 @@ class KinesisSource:
             return None
         if shard.end is not None and position > shard.end:
             return _Read(is_finished=True)
+        if shard.is_gone:
+            shard.end = max(position, shard.end or 0)
+            return _Read(lost=self._lost(shard, position, shard.end + 1, life.retention_seconds))
         now = time.time()
         horizon = now - life.retention_seconds
-        if shard.is_checked and shard.read_until is not None and shard.read_until < horizon + HORIZON_MARGIN_SECONDS:
+        oldest_unread = now if shard.read_until is None else shard.read_until
+        if shard.is_checked and now - oldest_unread > max(
+            life.retention_seconds - HORIZON_MARGIN_SECONDS, FRESH_SECONDS
+        ):
             # Unread records may expire by now: make sure that they haven't.
             shard.is_checked, shard.iterator, shard.opening = False, None, "previous"
         if shard.iterator is None:
@@ -750,39 +772,51 @@ class KinesisSource:
         self, shard: _Shard, position: int, first: int | None, is_finished: bool, retention_seconds: float
     ) -> PositionLost | None:
         """Whether something between the position and the first record that was brought has gone."""
-        incarnation = self._life.incarnation if self._life else ""
-        gone_before = int(shard.gone_before * 1000)
         if first is not None:
             if first > position:
-                return PositionLost(shard.shard_id, incarnation, position, first, None, gone_before)
+                return self._lost(shard, position, first)
             if shard.is_beyond and first < position - 1:
-                return PositionLost(shard.shard_id, incarnation, position, first, None)
+                return replace(self._lost(shard, position, first), published_before=None)
             # The record before the position (or at it, or an older one) is there.
             shard.is_checked = True
             return None
         if is_finished:
-            # All its records have expired.
-            after = (shard.end or position) + 1
-            return PositionLost(shard.shard_id, incarnation, position, after, after, gone_before)
+            return self._lost(shard, position, (shard.end or position) + 1)
         if shard.opening == "horizon":
-            return None  # an empty shard: the next record to come will tell
+            if shard.behind:
+                return None
+            # All that is sure is that the range ends before the next record to come.
+            shard.announce(position + 1, is_empty=True)
+            return self._lost(shard, position, position + 1)
         if not shard.behind:
             shard.is_beyond = shard.opening == "previous"
-            shard.iterator, shard.opening = None, "horizon"
+            shard.iterator, shard.opening, shard.behind = None, "horizon", None
             return None
         shard.empty_reads += 1
         # Reading an expired position may bring nothing for ever, as far behind as records are kept.
         if shard.empty_reads >= STUCK_READS and shard.behind >= (retention_seconds - HORIZON_MARGIN_SECONDS) * 1000:
-            shard.iterator, shard.opening = None, "horizon"
+            shard.iterator, shard.opening, shard.behind = None, "horizon", None
         return None
+
+    def _lost(
+        self, shard: _Shard, position: int, first_position: int, retention_seconds: float | None = None
+    ) -> PositionLost:
+        gone_before = shard.gone_before if retention_seconds is None else time.time() - retention_seconds
+        return PositionLost(
+            partition=shard.shard_id,
+            incarnation=self._life.incarnation if self._life else "",
+            position=position,
+            first_position=first_position,
+            end_position=None,
+            published_before=int(gone_before * 1000),
+        )
 
     def _lag_of(self, shard: _Shard) -> Lag:
         if not shard.is_readable or shard.behind is None:
             return Lag()
         found = shard.pending
         if found is None:
-            # The position isn't known to be there: no end.
-            return Lag(milliseconds=shard.behind if shard.is_checked or shard.opening == "horizon" else None)
+            return Lag(milliseconds=shard.behind if shard.is_checked else None)
         if found.records is None:
             return Lag()
         age = int(time.time() * 1000) - found.records.published_at[0]
@@ -978,11 +1012,11 @@ def open_source(settings: Settings, stream: str, *, group: str) -> KinesisSource
     """A consumer of all shards of a stream, whatever its group; the stream is looked for by the first poll."""
     from flows.connections import open_kinesis_client
 
-    return KinesisSource(open_kinesis_client(settings), stream)
+    return KinesisSource(open_kinesis_client(settings), stream, patience_seconds=settings.kinesis_patience_seconds)
 
 
 def open_publisher(settings: Settings, stream: str) -> KinesisPublisher:
     """A producer for a stream."""
     from flows.connections import open_kinesis_client
 
-    return KinesisPublisher(open_kinesis_client(settings), stream)
+    return KinesisPublisher(open_kinesis_client(settings), stream, patience_seconds=settings.kinesis_patience_seconds)

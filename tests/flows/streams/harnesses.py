@@ -23,24 +23,30 @@ class Abilities:
     Attributes:
         headers: records carry them.
         null_keys: a record may have no key.
+        binary_keys: a key may be any bytes (else text).
         tombstones: a value may be None (else it arrives as empty bytes).
+        empty_values: an empty value arrives as such (else as a tombstone).
         chosen_times: a producer stamps records with its own time.
         incarnations: a stream that was deleted and made anew can be told from the old one.
         end_positions: the position after the newest record is known.
         remembers_commits: what was committed is told to the next consumer of the group.
         expires: old records can be made to expire (`Harness.expire`).
         loses_beyond_end: a position beyond the end is reported as lost.
+        small_positions: positions have 64 bits.
     """
 
     headers: bool = True
     null_keys: bool = True
+    binary_keys: bool = True
     tombstones: bool = True
+    empty_values: bool = True
     chosen_times: bool = True
     incarnations: bool = True
     end_positions: bool = True
     remembers_commits: bool = True
     expires: bool = True
     loses_beyond_end: bool = True
+    small_positions: bool = True
 
 
 class Harness(Protocol):
