@@ -146,27 +146,40 @@ def _root() -> None:
 
 @app.command()
 @_explained
-def up() -> None:
-    """Start the local services (the local warehouse) for this home folder."""
-    from warehouse.local.services import start_service
+def up(
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this service; may be repeated.")] = None,
+) -> None:
+    """Start the local services that the settings ask for: warehouse, Kafka broker, Kinesis and S3."""
+    from warehouse.local.services import registered_services, start_service
 
     settings = _settings()
-    if settings.target != "local":
-        err.print("target is snowflake: there is nothing to start")
-        return
-    status = start_service("warehouse", settings.home)
-    out.print(f"warehouse {status.state} on {status.host}:{status.port}, pid {status.pid}")
+    for name in only or ():
+        if name not in registered_services():
+            raise ValueError(f"--only {name}: there is no such service; choose of {', '.join(registered_services())}")
+    wanted = only or settings.local_services
+    if not wanted:
+        err.print("the settings name services elsewhere for everything: there is nothing to start")
+    for name in wanted:
+        status = start_service(name, settings.home)
+        out.print(f"{name} {status.state} on {status.host}:{status.port}, pid {status.pid}")
 
 
 @app.command()
 @_explained
 def down() -> None:
-    """Stop the local services of this home folder."""
-    from warehouse.local.services import registered_services, stop_service
+    """Stop the local services of this home folder. Broker and Kinesis keep nothing; the warehouse keeps everything."""
+    from warehouse.local.services import AWS, BROKER, registered_services, service_status, stop_service
 
+    home = _settings().home
+    forgetful = [item.name for item in service_status(home) if item.name in (AWS, BROKER) and item.state == "running"]
     for name in registered_services():
-        status = stop_service(name, _settings().home)
+        status = stop_service(name, home)
         out.print(f"{name} {status.state}")
+    if forgetful:
+        out.print(
+            f"{' and '.join(forgetful)} kept streams in memory only: what `stream` had not loaded is gone, and its "
+            "next start will report each stream as re-created"
+        )
 
 
 @app.command()
@@ -217,23 +230,171 @@ def generate(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Empty folder to write to; by default the landing folder of `shop`.")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="Also write the exact totals, as JSON, to this file.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Also write what is true: exact totals as JSON; of clicks, a row a record as Parquet."),
+    ] = None,
+    clicks: Annotated[
+        bool, typer.Option("--clicks", help="Publish the shop's clicks to its stream, instead of writing files.")
+    ] = False,
+    transport: Annotated[
+        str, typer.Option("--to", help="What carries the clicks: kafka or kinesis.", rich_help_panel="Clicks")
+    ] = "kafka",
+    last_days: Annotated[
+        int, typer.Option(min=1, help="Play the last so many days of the shop.", rich_help_panel="Clicks")
+    ] = 7,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play sessions as if they happened now.", rich_help_panel="Clicks")
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Records a second, evenly paced; 0: as fast as can be. By default 0, and 100 with --live.",
+            show_default=False,
+            rich_help_panel="Clicks",
+        ),
+    ] = None,
+    events: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many distinct events.", rich_help_panel="Clicks")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many seconds.", rich_help_panel="Clicks")
+    ] = None,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of the stream, if it has to be created.", rich_help_panel="Clicks")
+    ] = 4,
+    poison_per_mille: Annotated[
+        int, typer.Option(min=0, max=1000, help="Unusable records for 1000 events.", rich_help_panel="Clicks")
+    ] = 1,
+    duplicates_per_mille: Annotated[
+        int, typer.Option(min=0, max=1000, help="Records sent twice, of 1000.", rich_help_panel="Clicks")
+    ] = 10,
+    late_per_mille: Annotated[
+        int, typer.Option(min=0, max=1000, help="Phone sessions that arrive late, of 1000.", rich_help_panel="Clicks")
+    ] = 30,
+    bots_per_mille: Annotated[
+        int, typer.Option(min=0, max=1000, help="Crawler sessions for 1000 of people.", rich_help_panel="Clicks")
+    ] = 1,
 ) -> None:
-    """Make up a sample shop: its files land as a legacy system would drop them."""
+    """Make up a sample shop: its files land as a legacy system would drop them; --clicks plays its clicks instead."""
+    shop = {
+        "customers": customers,
+        "products": products,
+        "days": days,
+        "orders": orders,
+        "seed": seed,
+        "start": date.fromisoformat(start),
+    }
+    if clicks:
+        if out_folder is not None:
+            raise ValueError("--out is a folder for files, and --clicks go to a stream; leave one of them out")
+        play = {
+            "poison_per_mille": poison_per_mille,
+            "duplicates_per_mille": duplicates_per_mille,
+            "late_per_mille": late_per_mille,
+            "bots_per_mille": bots_per_mille,
+        }
+        _play_clicks(shop | play, transport, last_days, partitions, rate, events, seconds, truth, live=live)
+        return
+    if live or rate is not None or events is not None or seconds is not None:
+        raise ValueError("--live, --rate, --events and --seconds are about clicks; add --clicks, or leave them out")
     from warehouse.sample import generate_shop
 
     folder = out_folder or _settings().home / "landing" / "shop"
-    summary = generate_shop(
-        folder,
-        customers=customers,
-        products=products,
-        days=days,
-        orders=orders,
-        seed=seed,
-        start=date.fromisoformat(start),
-        truth=truth,
-    )
+    summary = generate_shop(folder, **shop, truth=truth)  # type: ignore[arg-type]
     out.print(f"{summary.orders:,} orders, {summary.order_lines:,} order lines in {folder}")
+
+
+def _play_clicks(
+    arguments: dict[str, Any],
+    transport: str,
+    last_days: int,
+    partitions: int,
+    rate: float | None,
+    events: int | None,
+    seconds: float | None,
+    truth: Path | None,
+    *,
+    live: bool,
+) -> None:
+    """Publish the clicks of the shop of these arguments, and say what was published."""
+    import signal
+    import time
+    from contextlib import nullcontext
+    from itertools import count
+    from threading import Event
+
+    from flows.steps.streaming import click_mapping
+    from flows.streams.playing import History, Live, TruthFile, play
+    from flows.streams.source import StreamError, open_publisher, transports
+    from warehouse.sample import ClickStream
+
+    settings = _settings()
+    _configure_logging(settings, verbose=False)
+    if transport not in transports():
+        raise ValueError(f"--to {transport}: there is no such transport; choose one of {', '.join(transports())}")
+    if truth is not None and truth.suffix != ".parquet":
+        raise ValueError(f"--truth {truth}: of clicks it is a Parquet file; give it a name that ends in .parquet")
+    if live and rate == 0:
+        raise ValueError("--live with --rate 0: what happens now has a rate; choose one, e.g. --rate 1000")
+    stream_name = click_mapping("shop", settings).stream
+    if not live:
+        arguments["first_day"] = max(0, int(arguments["days"]) - last_days)
+    # Editions of another play of now, or of another shop's, are others.
+    edition = round(time.time() * 1000)
+    programme = (
+        Live(ClickStream(**arguments, edition=edition + number) for number in count())
+        if live
+        else History(ClickStream(**arguments))
+    )
+    pace = rate if rate is not None else 100.0 if live else 0.0
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with open_publisher(settings, transport, stream_name) as publisher:
+            publisher.ensure_stream(partitions)
+            with TruthFile(truth) if truth is not None else nullcontext() as file, _play_status() as show:
+                played = play(
+                    programme,
+                    publisher,
+                    rate=pace,
+                    events=events,
+                    seconds=seconds,
+                    stop=stop,
+                    truth=file,
+                    on_progress=show,
+                )
+    except StreamError as error:
+        err.print("[red]error:[/]", escape(str(error)))
+        raise typer.Exit(EXIT_FAILED) from None
+    counts = played.truth
+    poison = ", ".join(f"{number:,} {fault.replace('_', ' ')}" for fault, number in sorted(counts.poison.items()))
+    out.print(
+        f"{counts.records:,} records published to {transport} {stream_name} in {played.seconds:.1f} s "
+        f"({played.rate:,.0f}/s): {counts.events:,} events, {counts.duplicates:,} duplicates, "
+        f"{sum(counts.poison.values()):,} poison" + (f" ({poison})" if poison else "")
+    )
+    if transport == "kinesis" and not live:
+        err.print("Kinesis stamps records with the time they arrive: every device's clock will look wrong; see --live")
+    elif transport == "kafka" and not live and settings.kafka_bootstrap_servers:
+        err.print(
+            "these records carry the times of the shop's days: a topic whose retention.ms is shorter than their age "
+            "drops them soon"
+        )
+
+
+@contextmanager
+def _play_status() -> Iterator[Callable[[Any], None] | None]:
+    """One line with count and rate on a terminal; nothing elsewhere."""
+    from rich.status import Status
+
+    if not err.is_terminal:
+        yield None
+        return
+    with Status("publishing …", console=err) as status:
+        yield lambda played: status.update(f"{played.truth.records:,} records published, {played.rate:,.0f}/s")
 
 
 @app.command()

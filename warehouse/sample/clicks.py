@@ -33,7 +33,7 @@ COUNTRY_CODES = ("GB", "DE", "FR", "IE", "NL", "ES", "US", "CH", "JP", "KW")
 """ISO 3166 codes, in the order of `people.MARKETS`."""
 
 _SLICE_ORDERS = 2_000
-"""Orders whose sessions are made at a time (some 50,000 events, 25 MB)."""
+"""Orders of a day whose sessions are made at a time (some 50,000 events, 25 MB)."""
 
 _HOLD_BACK = 3_600_000
 _LONGEST_PURCHASE = 3_000_000
@@ -64,8 +64,18 @@ _TABLE = pa.schema(
         ("is_skewed", pa.bool_()),
         ("is_bot", pa.bool_()),
         ("arrives_at", pa.timestamp("ms")),
+        ("session", pa.int64()),
+        ("happened_at", pa.timestamp("ms")),
+        ("device_event_at", pa.timestamp("ms")),
+        ("device_sent_at", pa.timestamp("ms")),
     ]
 )
+_TIMES = ("arrives_at", "happened_at", "device_event_at", "device_sent_at")
+
+_ID_HEAD, _TYPE_HEAD, _TIME_HEAD, _SENT_HEAD = '{"event_id":"', '","event_type":"', '","event_time":"', '","sent_at":"'
+_EVENT_ID_WIDTH, _TIME_WIDTH = 32, len("YYYY-MM-DDTHH:MM:SS.mmmZ")
+_LONGEST_EVENT = 1 << 20
+"""More bytes than any event has. (pyarrow 25's `binary_slice` fails without an end.)"""
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,46 @@ class ClickBatch:
         table: One row per record: `key` (the visitor, so that a visitor's records stay in one partition), `value` (a
             JSON object in UTF-8, or poison), and what is true of it: `event_id` and `event_type` (null for poison),
             `kind` (`event`, `duplicate`, `poison`), `fault` (one of `POISON_FAULTS`, or null), `is_late`, `is_skewed`,
-            `is_bot` (see `ClickTruth`), `arrives_at` (UTC).
+            `is_bot` (see `ClickTruth`), `arrives_at` (UTC), `session` (its number in this play), `happened_at` (UTC, by
+            a right clock), `device_event_at`, `device_sent_at` (what the JSON says; of poison, of what it was made
+            of).
     """
 
     table: pa.Table
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def moved(self, milliseconds: IntArray) -> ClickBatch:
+        """The same records, each so much later: the times in their JSON and those beside them. Poison stays as it is,
+        but for the times beside it."""
+        table = self.table
+        shift = pa.array(milliseconds, type=pa.duration("ms"))
+        for name in _TIMES:
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.schema.field(name), pc.add(table[name].combine_chunks(), shift))
+        values = table["value"].combine_chunks()
+        for name in EVENT_TYPES:
+            # The JSON is ours: up to the times, its length depends on nothing but the type.
+            at = np.flatnonzero(pc.fill_null(pc.equal(table["event_type"], name), False).to_numpy())
+            rows = table.take(pa.array(at))
+            first = len(_ID_HEAD) + _EVENT_ID_WIDTH + len(_TYPE_HEAD) + len(name) + len(_TIME_HEAD)
+            second = first + _TIME_WIDTH + len(_SENT_HEAD)
+            value = rows["value"].combine_chunks()
+            times = [
+                pc.cast(utc_text(rows[column].cast(pa.int64()).to_numpy()), pa.binary())
+                for column in ("device_event_at", "device_sent_at")
+            ]
+            rewritten = pc.binary_join_element_wise(
+                pc.binary_slice(value, 0, first),
+                times[0],
+                _SENT_HEAD.encode(),
+                times[1],
+                pc.binary_slice(value, second + _TIME_WIDTH, _LONGEST_EVENT),
+                b"",
+            )
+            values = pc.replace_with_mask(values, _mask(at, len(table)), rewritten)
+        return ClickBatch(table.set_column(1, _TABLE.field("value"), values))
 
     def records(self) -> list[tuple[bytes, bytes | None, tuple[tuple[str, bytes], ...]]]:
         """Key, value and headers of each record, as producers take them."""
@@ -116,6 +159,19 @@ class ClickTruth:
     bot_events: int = 0
     sessions: int = 0
 
+    def count(self, table: pa.Table) -> None:
+        """Add the records of a `ClickBatch`'s table (not the sessions)."""
+        self.records += table.num_rows
+        events = table.filter(pc.equal(table["kind"], "event"))
+        self.events += events.num_rows
+        self.duplicates += pc.sum(pc.equal(table["kind"], "duplicate")).as_py() or 0
+        for column, counts in ((table["fault"], self.poison), (events["event_type"], self.by_type)):
+            for found in pc.value_counts(column.drop_null()).to_pylist():
+                counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
+        self.late_events += pc.sum(events["is_late"]).as_py() or 0
+        self.skewed_events += pc.sum(events["is_skewed"]).as_py() or 0
+        self.bot_events += pc.sum(events["is_bot"]).as_py() or 0
+
 
 class ClickStream:
     """Iterate over it for batches of records, in order of arrival. Iterate again and it starts again.
@@ -148,6 +204,7 @@ class ClickStream:
         poison_per_mille: int = 1,
         oversized_bytes: int = 300_000,
         batch_records: int = 5000,
+        edition: int = 0,
     ) -> None:
         """The first six arguments are those of `generate_shop`.
 
@@ -166,6 +223,9 @@ class ClickStream:
             poison_per_mille: Poison records for a thousand events.
             oversized_bytes: Size of an oversized record.
             batch_records: Records in a batch; the last has fewer.
+            edition: Another edition has the same shop and the same purchases, but sessions, event ids and order numbers
+                of its own, so that nothing in it repeats what is in another. Only those of edition 0 are the numbers of
+                the shop's orders.
 
         Raises:
             SampleArgumentError: an argument is out of range.
@@ -184,6 +244,7 @@ class ClickStream:
             "poison_per_mille": (poison_per_mille, 0, 1000),
             "oversized_bytes": (oversized_bytes, 1, 1_000_000_000),
             "batch_records": (batch_records, 1, 10_000_000),
+            "edition": (edition, 0, 2**63 - 1),
         }
         for name, (value, low, high) in limits.items():
             if not low <= value <= high:
@@ -193,7 +254,7 @@ class ClickStream:
         self.sessions_per_purchase = sessions_per_purchase
         self.bots_per_mille, self.late_per_mille = bots_per_mille, late_per_mille
         self.duplicates_per_mille, self.poison_per_mille = duplicates_per_mille, poison_per_mille
-        self.oversized_bytes, self.batch_records = oversized_bytes, batch_records
+        self.oversized_bytes, self.batch_records, self.edition = oversized_bytes, batch_records, edition
         self.truth = ClickTruth()
 
     def __iter__(self) -> Iterator[ClickBatch]:
@@ -209,6 +270,18 @@ class ClickStream:
         pending.append(waiting)
         yield from self._batches(pending, last=True)
 
+    def sessions(self) -> Iterator[ClickBatch]:
+        """The same records session by session, sessions in order of their first arrival within a batch, records of a
+        session in order of arrival. Nothing is counted in `truth`."""
+        for table, _ in _Play(self).slices():
+            arrives = table["arrives_at"].cast(pa.int64()).to_numpy()
+            session = table["session"].to_numpy()
+            base = int(session.min(initial=0))
+            begins = np.full(int(session.max(initial=0)) - base + 1, np.iinfo(np.int64).max)
+            np.minimum.at(begins, session - base, arrives)
+            order = np.lexsort((arrives, session, begins[session - base]))
+            yield ClickBatch(table.combine_chunks().take(pa.array(order)))
+
     def _batches(self, pending: list[pa.Table], *, last: bool) -> Iterator[ClickBatch]:
         """Whole batches of what is pending (and, at the `last`, the rest); leaves in `pending` what is over."""
         table = pa.concat_tables(pending)
@@ -217,23 +290,10 @@ class ClickStream:
         while table.num_rows - begin >= self.batch_records or (last and begin < table.num_rows):
             part = table.slice(begin, self.batch_records)
             begin += self.batch_records
-            self._count(part)
+            self.truth.count(part)
             yield ClickBatch(part)
         if begin < table.num_rows:
             pending.append(table.slice(begin))
-
-    def _count(self, table: pa.Table) -> None:
-        truth = self.truth
-        truth.records += table.num_rows
-        events = table.filter(pc.equal(table["kind"], "event"))
-        truth.events += events.num_rows
-        truth.duplicates += pc.sum(pc.equal(table["kind"], "duplicate")).as_py() or 0
-        for column, counts in ((table["fault"], truth.poison), (events["event_type"], truth.by_type)):
-            for found in pc.value_counts(column.drop_null()).to_pylist():
-                counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
-        truth.late_events += pc.sum(events["is_late"]).as_py() or 0
-        truth.skewed_events += pc.sum(events["is_skewed"]).as_py() or 0
-        truth.bot_events += pc.sum(events["is_bot"]).as_py() or 0
 
 
 def _arrived(table: pa.Table, until: int) -> tuple[pa.Table, pa.Table]:
@@ -282,9 +342,8 @@ class _Play:
         self.people = make_customers(stream.customers, start, days, seed)
         counts = daily_orders(start, days, stream.orders, seed)
         self.book = OrderBook(self.catalogue, self.people, counts, start, days, seed)
-        names = ("sessions", "session ends", "views", "bots", "event times", "arrivals", "devices", "identifiers",
-                 "duplicates", "poison")  # fmt: skip
-        self.random = {name: random_stream(seed, f"clicks: {name}") for name in names}
+        self.random: dict[str, np.random.Generator] = {}
+        self.begun = 0
         self.skew = self._skews()
 
         # Texts that many events share; the last of each is for events that have none, and -1 finds it.
@@ -300,7 +359,7 @@ class _Play:
         quoted = pc.binary_join_element_wise(',"price":"', prices, '"', "")
         self.prices = pa.concat_arrays([quoted, pa.array([',"price":null'])])
         self.counting = pa.array([f',"quantity":{number}' for number in range(4096)])
-        self.types = pa.array([f'","event_type":"{name}","event_time":"' for name in EVENT_TYPES])
+        self.types = pa.array([f"{_TYPE_HEAD}{name}{_TIME_HEAD}" for name in EVENT_TYPES])
 
     def _skews(self) -> IntArray:
         """Milliseconds by which a device's clock is off; a device finds its own by its number."""
@@ -313,22 +372,35 @@ class _Play:
         skew[46:47] = -20 * 365 * day  # a dead battery
         return skew
 
+    def _begin_day(self, day: int) -> None:
+        """Each day has random streams of its own, so that its clicks are the same whichever day the play begins on."""
+        names = ("sessions", "session ends", "views", "bots", "event times", "arrivals", "devices", "identifiers",
+                 "duplicates", "poison")  # fmt: skip
+        edition = f" of edition {self.stream.edition}" if self.stream.edition else ""
+        self.random = {name: random_stream(self.stream.seed, f"clicks{edition}: {name} {day}") for name in names}
+
     def slices(self) -> Iterator[tuple[pa.Table, int]]:
         """Records of a stretch of time, and the time (ms since 1970) before which all arrivals are known by now."""
         start, days = self.stream.start, self.stream.days
+        today = -1
         for chunk in self.book.chunks():
             purchases = chunk.purchases
             if chunk.last_day < self.stream.first_day or not len(purchases.number):
                 continue
-            first = int(np.searchsorted(purchases.day, self.stream.first_day))
             moments = utc_milliseconds(purchases.second, start, days)
             bounds = np.concatenate([[0], np.cumsum(purchases.lines)])
-            for begin in range(first, len(purchases.number), _SLICE_ORDERS):
-                end = min(begin + _SLICE_ORDERS, len(purchases.number))
-                own = slice(int(bounds[begin]), int(bounds[end]))
-                sessions = self._sessions(purchases, moments, begin, end, own)
-                self.stream.truth.sessions += len(sessions.moment)
-                yield self._records(sessions), int(moments[end - 1]) - _HOLD_BACK
+            for day in range(max(int(purchases.day[0]), self.stream.first_day), int(purchases.day[-1]) + 1):
+                first, last = (int(place) for place in np.searchsorted(purchases.day, [day, day + 1]))
+                if day != today:  # a day may go on in the next chunk
+                    self._begin_day(day)
+                    today = day
+                for begin in range(first, last, _SLICE_ORDERS):
+                    end = min(begin + _SLICE_ORDERS, last)
+                    own = slice(int(bounds[begin]), int(bounds[end]))
+                    sessions = self._sessions(purchases, moments, begin, end, own)
+                    self.stream.truth.sessions += len(sessions.moment)
+                    yield self._records(sessions), int(moments[end - 1]) - _HOLD_BACK
+                    self.begun += len(sessions.moment)
 
     def _sessions(self, purchases: Purchases, moments: IntArray, begin: int, end: int, own: slice) -> _Sessions:
         rng, ends, views_rng = self.random["sessions"], self.random["session ends"], self.random["views"]
@@ -488,22 +560,24 @@ class _Play:
             "",
         )
         number = pc.cast(pa.array(sessions.number), pa.string())
+        series = f"E{self.stream.edition}-" if self.stream.edition else ""
         order = pa.concat_arrays(
             [
-                pc.binary_join_element_wise(',"order_id":"', number, '"}', ""),
+                pc.binary_join_element_wise(f',"order_id":"{series}', number, '"}', ""),
                 pa.array([',"order_id":null}']),
             ]
         )
         versions, currencies = self.price_shape
         version = self.catalogue.price_version(product, sessions.day[session])
         price = (product * versions + version) * currencies + sessions.currency[session]
+        device_event, device_sent = moment + skew[session], sent + skew[session]
         value = pc.binary_join_element_wise(
-            '{"event_id":"',
+            _ID_HEAD,
             event_id,
             self.types.take(pa.array(kind)),
-            utc_text(moment + skew[session]),
-            '","sent_at":"',
-            utc_text(sent + skew[session]),
+            utc_text(device_event),
+            _SENT_HEAD,
+            utc_text(device_sent),
             about.take(pa.array(session)),
             self.ids.take(pa.array(customer)),
             self.items.take(pa.array(np.where(has_product, product, len(self.items) - 1))),
@@ -524,7 +598,9 @@ class _Play:
                 pa.array(event_is_late),
                 pa.array(np.abs(skew[session]) > _BEHIND_THE_TIMES),
                 pa.array(crawls),
-                pa.array(arrives, type=pa.timestamp("ms")),
+                _milliseconds(arrives),
+                pa.array(session + self.begun),
+                *(_milliseconds(times) for times in (moment, device_event, device_sent)),
             ],
             schema=_TABLE,
         )
@@ -541,7 +617,7 @@ class _Play:
         again = arrives[places] + rng.integers(1, 300_000, len(places))
         copies = events.take(pa.array(places))
         copies = copies.set_column(4, "kind", pa.repeat("duplicate", len(places)))
-        return copies.set_column(9, "arrives_at", pa.array(again, type=pa.timestamp("ms")))
+        return copies.set_column(9, "arrives_at", _milliseconds(again))
 
     def _poison(self, events: pa.Table, arrives: IntArray) -> pa.Table:
         """Records that nothing can be made of, arriving among the others."""
@@ -549,7 +625,8 @@ class _Play:
         places = np.flatnonzero(chance(rng, self.stream.poison_per_mille, len(arrives)))
         faults = rng.integers(0, len(POISON_FAULTS), len(places))
         # A handful in a thousand records: made one by one.
-        originals = events["value"].take(pa.array(places)).to_pylist()
+        spoilt = events.take(pa.array(places))
+        originals = spoilt["value"].to_pylist()
         values = [
             self._spoilt(original, POISON_FAULTS[fault], int(position))
             for original, fault, position in zip(originals, faults, rng.integers(0, 1 << 30, len(places)), strict=True)
@@ -557,14 +634,15 @@ class _Play:
         count = len(places)
         return pa.table(
             [
-                events["key"].take(pa.array(places)).combine_chunks(),
+                spoilt["key"].combine_chunks(),
                 pa.array(values, type=pa.binary()),
                 pa.nulls(count, pa.string()),
                 pa.nulls(count, pa.string()),
                 pa.repeat("poison", count),
                 pa.array([POISON_FAULTS[fault] for fault in faults], type=pa.string()),
                 *(pa.array(np.zeros(count, dtype=bool)) for _ in range(3)),
-                pa.array(arrives[places] + 1, type=pa.timestamp("ms")),
+                _milliseconds(arrives[places] + 1),
+                *(spoilt[name].combine_chunks() for name in _TABLE.names[10:]),
             ],
             schema=_TABLE,
         )
@@ -584,6 +662,18 @@ class _Play:
             return None
         filling = self.stream.oversized_bytes - len(original) - len(b',"padding":""')
         return original[:-1] + b',"padding":"' + stamp.ljust(max(filling, 8), b".") + b'"}'
+
+
+def _milliseconds(times: IntArray) -> pa.TimestampArray:
+    """Milliseconds since 1970 as Arrow has them."""
+    return pa.array(times, type=pa.timestamp("ms"))
+
+
+def _mask(places: IntArray, size: int) -> pa.BooleanArray:
+    """True at these places."""
+    mask = np.zeros(size, dtype=bool)
+    mask[places] = True
+    return pa.array(mask)
 
 
 _HEX = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], dtype=np.uint8)
