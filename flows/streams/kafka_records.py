@@ -17,8 +17,8 @@ from typing import NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
-from kafka.record.util import calc_crc32c
 
+from flows.streams.crc32c import crc32c
 from flows.streams.source import Headers
 
 BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -169,34 +169,35 @@ class RecordBatches:
         return not self._batches
 
     def take(self, wanted: int) -> Records | None:
-        """The records of the next batches, until there are at least so many; None: there are none (any more).
+        """The records of the next batches, until there are at least so many; None: those batches hold none to be seen.
 
         Raises:
             CorruptRecordsError: a checksum or the structure of a batch is wrong.
         """
-        batches: list[_Batch] = []
+        taken: list[_Batch] = []
         expected = 0
         while self._batches and expected < wanted:
-            batch = self._batches.pop()
-            self._check(batch)
+            taken.append(self._batches.pop())
+            expected += taken[-1].records
+        self._check(taken)
+        for batch in taken:
             self.next_offset = max(self.next_offset, batch.next_offset)
             self.leader_epoch = batch.leader_epoch
-            if self._is_visible(batch) and batch.next_offset > self._first_offset:
-                batches.append(batch)
-                expected += batch.records
+        batches = [batch for batch in taken if self._is_visible(batch) and batch.next_offset > self._first_offset]
         if not batches:
             return None
         records = _decode(self._data, batches)
         skipped = int(np.searchsorted(records.offsets, self._first_offset))
         return records.slice(skipped, len(records)) if skipped else records
 
-    def _check(self, batch: _Batch) -> None:
-        checksum = calc_crc32c(self._data[batch.start + CHECKED_FROM : batch.end])
-        if checksum != batch.checksum:
-            raise CorruptRecordsError(
-                f"the batch at offset {batch.base_offset} has checksum {checksum:#010x}, "
-                f"expected {batch.checksum:#010x}"
-            )
+    def _check(self, batches: list[_Batch]) -> None:
+        checksums = crc32c([self._data[batch.start + CHECKED_FROM : batch.end] for batch in batches])
+        for batch, checksum in zip(batches, checksums, strict=True):
+            if checksum != batch.checksum:
+                raise CorruptRecordsError(
+                    f"the batch at offset {batch.base_offset} has checksum {checksum:#010x}, "
+                    f"expected {batch.checksum:#010x}"
+                )
 
     def _is_visible(self, batch: _Batch) -> bool:
         """Not a marker, nor of an aborted transaction (KIP-98: markers end what `aborted` began)."""

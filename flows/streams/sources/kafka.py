@@ -85,6 +85,7 @@ RETRY_SECONDS = 0.1
 GONE_SECONDS = 3.0
 """A topic that is gone for longer is an error, not a topic being made anew."""
 CLOSE_SECONDS = 5.0
+EMBEDDED_SESSION_SECONDS = 3.0
 EMBEDDED_RECONNECT_SECONDS = 1.0
 """The embedded broker has another port of its own after a restart."""
 
@@ -231,6 +232,10 @@ class _Connection:
         client = KafkaNetClient(net=self._network, manager=self._manager)
         # All members of a group must have the same way of sharing; the embedded broker's has no cooperation.
         assignor = RangePartitionAssignor if cluster.embedded else CooperativeStickyAssignor
+        session_seconds = settings.kafka_session_seconds
+        if cluster.embedded:
+            # It lets everybody wait for a second less than a session whenever somebody comes or goes.
+            session_seconds = min(session_seconds, EMBEDDED_SESSION_SECONDS)
         try:
             self._network.start()
             self._manager.bootstrap(timeout_ms=_milliseconds(patience_seconds or settings.kafka_connect_seconds))
@@ -242,8 +247,8 @@ class _Connection:
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 partition_assignment_strategy=[assignor],
-                session_timeout_ms=_milliseconds(settings.kafka_session_seconds),
-                heartbeat_interval_ms=_milliseconds(settings.kafka_session_seconds / 5),
+                session_timeout_ms=_milliseconds(session_seconds),
+                heartbeat_interval_ms=_milliseconds(session_seconds / 5),
                 max_poll_interval_ms=_milliseconds(settings.kafka_poll_interval_seconds),
                 metrics_enabled=False,
             )
