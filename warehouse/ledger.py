@@ -12,6 +12,9 @@ from typing import Any
 
 from warehouse.session import Session, statement
 
+LOADING = "loading"
+"""A file version that a pipe was, or is to be, told of. It is not staged again meanwhile."""
+
 FINAL_STATES = frozenset({"loaded", "empty", "refused", "duplicate"})
 """A file version in one of these is never looked at again."""
 
@@ -38,12 +41,12 @@ def save_json(session: Session, name: str, rows: Sequence[Mapping[str, Any]], *v
         session.execute(statement(name), [chunk, *values])
 
 
-def final_files(session: Session, source: str) -> set[tuple[str, str, str]]:
-    """(entity, file key, etag) of every file version of a source that is done with."""
+def settled_files(session: Session, source: str) -> set[tuple[str, str, str]]:
+    """(entity, file key, etag) of every file version of a source that is done with, or on its way into RAW."""
     return {
         (row["entity"], row["file_key"], row["etag"])
         for row in session.rows(statement("files_in_ledger"), [source])
-        if row["state"] in FINAL_STATES
+        if row["state"] in FINAL_STATES or row["state"] == LOADING
     }
 
 
@@ -81,6 +84,35 @@ def claim_staged(session: Session, run_id: str, source: str, entity: str) -> lis
     moment = utc_now()
     session.execute(statement("claim_staged_files"), [run_id, moment, source, entity])
     return session.rows(statement("files_claimed"), [run_id, moment, source, entity])
+
+
+def claim_for_pipe(session: Session, run_id: str, source: str, entity: str) -> None:
+    """Mark all staged files of an entity as being loaded by a pipe. Outside a transaction: it must be committed."""
+    session.execute(statement("claim_files_for_pipe"), [run_id, source, entity])
+
+
+def files_loading(session: Session, source: str, entity: str) -> list[dict[str, Any]]:
+    """Files being loaded by a pipe: those claimed now, and those that earlier runs left."""
+    return session.rows(statement("files_loading"), [source, entity])
+
+
+def record_piped(session: Session, run_id: str, source: str, entity: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Enter files that a pipe loaded: staged_key and rows_loaded of each."""
+    save_json(session, "record_piped_files", rows, source, entity, run_id, utc_now())
+
+
+def release_failed(session: Session, source: str, entity: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give up files that a pipe refused (staged_key and reason of each): the next run stages them again."""
+    save_json(session, "release_failed_files", rows, source, entity)
+
+
+def claim_piped_file(session: Session, run_id: str, source: str, entity: str, staged_key: str) -> bool:
+    """Mark a file being loaded as loaded; False where somebody else did.
+
+    To be called inside the transaction that COPYs it, as `claim_staged`.
+    """
+    values = [run_id, utc_now(), source, entity, staged_key]
+    return session.execute(statement("claim_piped_file"), values) > 0
 
 
 def record_loaded_rows(session: Session, source: str, entity: str, rows: Sequence[Mapping[str, Any]]) -> None:

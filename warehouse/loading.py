@@ -72,7 +72,19 @@ def lake_is_readable(lake_url: str, *, target: str, storage_integration: str) ->
 
 
 def define_lake_stage(session: Session, lake_url: str, storage_integration: str) -> None:
-    """Create or replace the external stage over the lake."""
+    """Create the external stage over the lake, or replace it where the lake is another one now.
+
+    A stage is not replaced without need: pipes over a replaced stage stop.
+    """
+    url = lake_url if "://" in lake_url else f"file://{lake_url}"
+    for row in session.rows("show stages in schema raw"):
+        integration = str(row.get("storage_integration") or storage_integration)
+        if (
+            f"RAW.{row['name']}".upper() == LAKE_STAGE
+            and str(row["url"]).rstrip("/") == url.rstrip("/")
+            and integration.upper() == storage_integration.upper()
+        ):
+            return
     if "://" in lake_url:
         session.execute(
             fill(statement("create_bucket_stage"), lake_url=lake_url.rstrip("/") + "/", integration=storage_integration)

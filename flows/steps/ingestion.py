@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +14,25 @@ from flows.connections import open_lake, open_session
 from flows.results import FileGroup, LoadSummary, RunIdentity, StagedGroup
 from flows.settings import Settings
 from warehouse import ledger
-from warehouse.contract import ENTITIES
+from warehouse.contract import ENTITIES, Entity
 from warehouse.loading import LoadError, copy_files, define_lake_stage, lake_is_readable
-from warehouse.session import statement
+from warehouse.session import Session, statement
+from warehouse.snowpipe import (
+    CountRows,
+    Pipe,
+    PipeLoadError,
+    define_pipe,
+    drop_pipe,
+    existing_pipes,
+    load_by_pipe,
+    stage_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from flows.lake import Lake
     from flows.sources.staging import StagedFile
-    from warehouse.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +47,7 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
     """Find files that have landed and are not done with, plan them in groups, enter the plan in the ledger.
 
     Groups are balanced by bytes. A file version counts as done with when the ledger has its path and etag as loaded,
-    empty, refused or duplicate; nothing of it is read again.
+    empty, refused or duplicate, or on its way into RAW; nothing of it is read again.
 
     Returns:
         One `FileGroup` a group, none when everything is done with.
@@ -58,7 +69,7 @@ def discover_files(run: RunIdentity, settings: Settings) -> list[FileGroup]:
         raise LandingError(f"no file in {run.landing} matches a glob of source {run.source}: {globs}")
     _warn_of_strangers(landing, {file.key for file in found}, run)
     with open_session(settings) as session:
-        done = ledger.final_files(session, run.source)
+        done = ledger.settled_files(session, run.source)
         waiting = [file for file in found if (file.entity, file.key, file.etag) not in done]
         target_bytes = min(
             settings.file_group_bytes, max(1, -(-sum(file.size for file in waiting) // settings.file_group_minimum))
@@ -195,46 +206,201 @@ def lake_upload(settings: Settings) -> Callable[[str, Path], None] | None:
 
 
 def load_staged(run: RunIdentity, settings: Settings) -> LoadSummary:
-    """COPY everything of the run's source that is staged into RAW, each file once.
+    """Load everything of the run's source that is staged into RAW, each file once, as `load_method` says.
 
-    The ledger's change of state and the COPY are one transaction per RAW table: a run that dies leaves files staged,
-    and the next run loads them. Files whose content is loaded already become duplicates.
+    By COPY, the ledger's change of state and the load are one transaction per RAW table: a run that dies leaves files
+    staged. By Snowpipe, files are claimed first, then the pipe is told of them, and each is recorded when it is seen
+    to be loaded: a run that dies leaves files `loading`, of which the next run counts the rows before anything else.
+    Files whose content is loaded already become duplicates.
 
     Raises:
-        warehouse.loading.LoadError: COPY loaded another number of rows than were staged; nothing of the table's files
-            is loaded then.
+        warehouse.loading.LoadError: files did not load, or not all of their rows. By COPY nothing of the table's files
+            is loaded then; by Snowpipe all the others are.
     """
-    files_loaded = rows_loaded = 0
     upload = lake_upload(settings)
+    files_loaded = rows_loaded = 0
+    errors: list[LoadError] = []
     with open_session(settings) as session:
         prepare_lake_stage(session, settings)
         ledger.mark_duplicates(session, run.source)
+        if settings.load_method == "copy":
+            _give_up_pipes(session, run, settings, upload)
         for entity in ENTITIES.values():
-            with session.transaction():
-                claimed = {
-                    row["staged_key"]: row for row in ledger.claim_staged(session, run.run_id, run.source, entity.name)
-                }
-                if not claimed:
-                    continue
-                loaded: list[dict[str, Any]] = []
-                for file in copy_files(session, f"RAW.{entity.table}", sorted(claimed), upload=upload):
-                    row = claimed[file.staged_key]
-                    rows = file.rows_loaded
-                    if file.was_loaded_before:
-                        rows = session.scalar(
-                            statement(f"count_{entity.name}_of_file"), [run.source, row["content_hash"]]
-                        )
-                    if rows != row["rows_staged"]:
-                        raise LoadError(
-                            f"{file.staged_key} ({row['file_key']}): {row['rows_staged']} rows staged, {rows} in "
-                            f"RAW.{entity.table}; nothing was changed. Compare the staged file with the table"
-                        )
-                    loaded.append({"staged_key": file.staged_key, "rows_loaded": rows})
-                ledger.record_loaded_rows(session, run.source, entity.name, loaded)
-            files_loaded += len(loaded)
-            rows_loaded += sum(row["rows_loaded"] for row in loaded)
+            table = _EntityLoad(session, run, settings, entity, upload)
+            try:
+                table.load_by_copy() if settings.load_method == "copy" else table.load_by_pipe()
+            except PipeLoadError as error:
+                errors.append(error)
+            files_loaded += table.files_loaded
+            rows_loaded += table.rows_loaded
         duplicates = session.scalar(statement("count_duplicates_of_run"), [run.run_id])
+        logger.info("%d files, %d rows loaded", files_loaded, rows_loaded)
+        if errors:
+            raise LoadError("; ".join(map(str, errors)))
         if run.flow == "ingest_batch":
             ledger.finish_run(session, run.run_id, "completed", {"files_loaded": files_loaded})
-    logger.info("%d files, %d rows loaded", files_loaded, rows_loaded)
     return LoadSummary(files_loaded=files_loaded, files_duplicate=int(duplicates or 0), rows_loaded=rows_loaded)
+
+
+def _give_up_pipes(
+    session: Session, run: RunIdentity, settings: Settings, upload: Callable[[str, Path], None] | None
+) -> None:
+    """Before files are COPYed: let pipes of earlier runs end what they began, and drop them.
+
+    A pipe that learns of files from notifications would load them beside COPY.
+    """
+    pipes = existing_pipes(session)
+    for entity in ENTITIES.values():
+        table = _EntityLoad(session, run, settings, entity, upload)
+        table.finish_without_pipe() if table.pipe.name not in pipes else table.finish_by_pipe()
+        if table.pipe.name in pipes:
+            drop_pipe(session, table.pipe.name)
+
+
+@dataclass
+class _EntityLoad:
+    """The load of one run into one table of RAW."""
+
+    session: Session
+    run: RunIdentity
+    settings: Settings
+    entity: Entity
+    upload: Callable[[str, Path], None] | None
+    files_loaded: int = 0
+    rows_loaded: int = 0
+
+    @property
+    def table(self) -> str:
+        return f"RAW.{self.entity.table}"
+
+    @property
+    def pipe(self) -> Pipe:
+        """Over an integrated bucket it learns of files by notifications; else it is told."""
+        return Pipe(
+            table=self.table,
+            stage=stage_of(self.upload),
+            folder=f"staged/{self.entity.name}",
+            auto_ingest=self.settings.target == "snowflake" and self.upload is None,
+            sns_topic=self.settings.snowpipe_sns_topic,
+        )
+
+    def load_by_copy(self) -> None:
+        """COPY what is staged; the ledger's change of state is in the same transaction."""
+        source, entity = self.run.source, self.entity.name
+        with self.session.transaction():
+            claimed = {
+                row["staged_key"]: row for row in ledger.claim_staged(self.session, self.run.run_id, source, entity)
+            }
+            if not claimed:
+                return
+            copied = list(copy_files(self.session, self.table, sorted(claimed), upload=self.upload))
+            rows = {file.staged_key: file.rows_loaded for file in copied if not file.was_loaded_before}
+            if remembered := [file.staged_key for file in copied if file.was_loaded_before]:
+                # The warehouse's memory of a file says nothing of its rows: where they are gone, it is loaded again.
+                rows |= self._count_rows(claimed)(remembered)
+                gone = [key for key in remembered if not rows.get(key)]
+                for file in copy_files(self.session, self.table, gone, upload=self.upload, force=True):
+                    rows[file.staged_key] = file.rows_loaded
+            for key, row in claimed.items():
+                if rows[key] != row["rows_staged"]:
+                    raise LoadError(
+                        f"{key} ({row['file_key']}): {row['rows_staged']} rows staged, {rows[key]} in {self.table}; "
+                        "nothing was changed. Compare the staged file with the table"
+                    )
+            loaded = [{"staged_key": key, "rows_loaded": rows[key]} for key in claimed]
+            ledger.record_loaded_rows(self.session, source, entity, loaded)
+        self._add(loaded)
+
+    def load_by_pipe(self) -> None:
+        """Claim what is staged, have the pipe load it, and what earlier runs left."""
+        ledger.claim_for_pipe(self.session, self.run.run_id, self.run.source, self.entity.name)
+        self.finish_by_pipe()
+
+    def finish_by_pipe(self) -> None:
+        """Wait for the files on their way; record each that is loaded, release those that failed.
+
+        Raises:
+            PipeLoadError: files failed, have wrong rows, or were not finished in time.
+        """
+        source, entity = self.run.source, self.entity.name
+        waiting = self._files_loading()
+        if not waiting:
+            return
+        pipe = self.pipe
+        define_pipe(self.session, pipe, timeout_seconds=self.settings.snowpipe_timeout_seconds)
+        try:
+            for done in load_by_pipe(
+                self.session,
+                pipe,
+                {key: row["rows_staged"] for key, row in waiting.items()},
+                count_rows=self._count_rows(waiting),
+                copy_file=lambda key: self._copy_claimed(waiting, key),
+                upload=self.upload,
+                timeout_seconds=self.settings.snowpipe_timeout_seconds,
+                notification_seconds=self.settings.snowpipe_notification_seconds,
+            ):
+                loaded = [{"staged_key": file.staged_key, "rows_loaded": file.rows_loaded} for file in done]
+                ledger.record_piped(self.session, self.run.run_id, source, entity, loaded)
+                self._add(loaded)
+        except PipeLoadError as error:
+            failed = [{"staged_key": key, "reason": reason} for key, reason in error.failed.items()]
+            ledger.release_failed(self.session, source, entity, failed)
+            raise
+
+    def finish_without_pipe(self) -> None:
+        """What earlier runs claimed for a pipe that is gone: loaded where its rows are in RAW, else staged again.
+
+        Raises:
+            LoadError: some of a file's rows are there.
+        """
+        waiting = self._files_loading()
+        if not waiting:
+            return
+        rows = self._count_rows(waiting)(list(waiting))
+        for key, row in waiting.items():
+            if rows.get(key, 0) not in (0, row["rows_staged"]):
+                raise LoadError(
+                    f"{key} ({row['file_key']}): {row['rows_staged']} rows staged, {rows[key]} in {self.table}; "
+                    "compare the staged file with the table"
+                )
+        source, entity = self.run.source, self.entity.name
+        loaded = [{"staged_key": key, "rows_loaded": rows[key]} for key in waiting if rows.get(key)]
+        ledger.record_piped(self.session, self.run.run_id, source, entity, loaded)
+        missing = [{"staged_key": key, "reason": None} for key in waiting if not rows.get(key)]
+        ledger.release_failed(self.session, source, entity, missing)
+        self._add(loaded)
+
+    def _files_loading(self) -> dict[str, dict[str, Any]]:
+        rows = ledger.files_loading(self.session, self.run.source, self.entity.name)
+        return {row["staged_key"]: row for row in rows}
+
+    def _count_rows(self, files: Mapping[str, Mapping[str, Any]]) -> CountRows:
+        text = statement("count_rows_of_files").replace("identifier($target_table)", self.table)
+
+        def count(keys: Sequence[str]) -> dict[str, int]:
+            by_hash = {str(files[key]["content_hash"]): key for key in keys}
+            rows = self.session.rows(text, [self.run.source, json.dumps(list(by_hash))])
+            return {by_hash[row["content_hash"]]: int(row["rows_found"]) for row in rows}
+
+        return count
+
+    def _copy_claimed(self, files: Mapping[str, Mapping[str, Any]], key: str) -> int:
+        """COPY a file no pipe will load, unless another run did."""
+        source, entity = self.run.source, self.entity.name
+        count = self._count_rows(files)
+        with self.session.transaction():
+            if ledger.claim_piped_file(self.session, self.run.run_id, source, entity, key):
+                rows = count([key]).get(key, 0)
+                if not rows:
+                    rows = sum(
+                        file.rows_loaded
+                        for file in copy_files(self.session, self.table, [key], upload=self.upload, force=True)
+                    )
+                if rows != files[key]["rows_staged"]:
+                    raise LoadError(f"{files[key]['rows_staged']} rows staged, COPY loaded {rows}; nothing was changed")
+                ledger.record_loaded_rows(self.session, source, entity, [{"staged_key": key, "rows_loaded": rows}])
+        return count([key]).get(key, 0)
+
+    def _add(self, loaded: Sequence[Mapping[str, Any]]) -> None:
+        self.files_loaded += len(loaded)
+        self.rows_loaded += sum(row["rows_loaded"] for row in loaded)

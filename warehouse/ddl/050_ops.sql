@@ -30,7 +30,7 @@ create table if not exists ops.files (
     landing_url varchar not null comment 'Landing folder or bucket',
     size_bytes number(38, 0) not null comment 'Size as landed',
     modified_at timestamp_ntz comment 'Last change as landed, UTC',
-    state varchar not null comment 'planned, then staged; at last loaded, empty, refused or duplicate',
+    state varchar not null comment 'planned, staged, by a pipe also loading; at last loaded, empty, refused or duplicate',
     reason varchar comment 'Why it was refused, or what it duplicates',
     content_hash varchar comment 'SHA-256 of its bytes',
     staged_key varchar comment 'Staged file in the lake',
