@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
 from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
 
-from tests.dbt.click_histories import random_batches
-from tests.dbt.click_oracle import MicroBatch, expected_clicks
-from tests.dbt.oracle import Delivery, expected_versions
+from tests.dbt.click_histories import FIRST_MOMENT, random_batches
+from tests.dbt.click_oracle import ClickRecord, MicroBatch, expected_clicks
+from tests.dbt.oracle import Delivery, business_date, expected_versions
 from tests.dbt.project import Star, running_star
 from warehouse.contract import CLICK_FIELDS
+from warehouse.sample.clicks import ClickStream, ClickTruth
+from warehouse.session import statement
 
 SEED = 20241026
 TABLES = ("marts.fact_clicks", "marts.fact_sessions", "marts.conversion_funnel", "staging.click_event_rejects")
@@ -31,6 +37,7 @@ PRODUCTS = (
     {"product_id": "P1", "product_name": "Cup", "list_price": "3.00", "currency": "GBP", "effective_at": "2024-10-27"},
     {"product_id": "p2", "product_name": "Jug", "list_price": "9.00", "currency": "GBP", "effective_at": "2024-10-28"},
 )
+SHOP_START = date(2025, 3, 1)
 LATE_CUSTOMERS = (
     {"customer_id": "c2", "full_name": "Bo", "city": "Bath", "effective_at": "2024-10-27 12:00:00"},
     {"customer_id": "c4", "full_name": "Di", "city": "Ely", "effective_at": "2024-10-27 12:00:00"},
@@ -57,6 +64,65 @@ def _in_order_of_arrival(source: str) -> list[MicroBatch]:
     return random.Random(SEED).sample(HISTORIES[source], len(HISTORIES[source]))
 
 
+def _shop_clicks() -> tuple[list[MicroBatch], ClickTruth]:
+    """What the sample shop's web site and app send, in two micro-batches."""
+    stream = ClickStream(orders=200, customers=80, products=40, days=10, start=SHOP_START, bots_per_mille=3)
+    rows = [row for batch in stream for row in batch.table.to_pylist() if row["kind"] != "poison"]
+    records = [
+        ClickRecord("shop", json.loads(row["value"]), "0", offset, row["arrives_at"]) for offset, row in enumerate(rows)
+    ]
+    half = len(records) // 2
+    batches = [
+        MicroBatch(f"staged/click_events/shop/{number}.parquet", "shop", number, FIRST_MOMENT, tuple(part))
+        for number, part in enumerate((records[:half], records[half:]), start=100)
+    ]
+    return batches, stream.truth
+
+
+SHOP_BATCHES, SHOP_TRUTH = _shop_clicks()
+
+
+def _shop_purchases() -> dict[str, datetime]:
+    """Order id → when its purchase happened by the device."""
+    payloads = [record.payload for batch in SHOP_BATCHES for record in batch.records]
+    return {
+        payload["order_id"]: datetime.fromisoformat(payload["event_time"]).replace(tzinfo=None)
+        for payload in payloads
+        if payload["event_type"] == "purchase"
+    }
+
+
+def _shop_orders() -> Delivery:
+    """Two lines for every second purchase, a return for one of them; and orders that no purchase names."""
+    rows = []
+    purchases = sorted(_shop_purchases())
+
+    def line(order: str, number: int, day: date, price: str, channel: str, quantity: str = "1") -> None:
+        rows.append(
+            {
+                "order_id": order,
+                "line_number": str(number),
+                "ordered_at": f"{day.isoformat()} 12:00:00",
+                "product_id": "KIT-00001",
+                "quantity": quantity,
+                "unit_price": price,
+                "currency": "EUR" if order == purchases[0] else "GBP",
+                "country": "UK",
+                "sales_channel": channel,
+            }
+        )
+
+    for order in purchases[::2]:
+        line(order, 1, SHOP_START, "10.00", "Web")
+        line(order, 2, SHOP_START, "0.50", "Web")
+    line(purchases[0], 3, SHOP_START, "10.00", "Web", quantity="-1")
+    line("unseen-1", 1, date(2025, 3, 5), "7.00", "web")
+    line("unseen-2", 1, date(2025, 3, 6), "9.00", "APP")
+    line("by-phone", 1, date(2025, 3, 6), "100.00", "phone")
+    line("before-clicks", 1, date(2025, 2, 1), "1000.00", "web")
+    return Delivery("shop", "order_lines", "orders.csv", tuple(rows))
+
+
 def _keep(star: Star, moment: str) -> None:
     for table in TABLES:
         star.session.execute(f"create or replace table raw.{table.split('.')[1]}_{moment} as select * from {table}")
@@ -78,14 +144,16 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
         for source, units in SOURCES.items():
             star.describe_source(source)
             star.map_stream(source, "clicks", _mapping(source), times="milliseconds" if units else "iso")
-        batches = [[one for pair in zip(*map(_in_order_of_arrival, SOURCES), strict=True) for one in pair]][0]
+        star.describe_source("shop")
+        star.map_stream("shop", "clicks", _mapping("shop"))
+        batches = [one for pair in zip(*map(_in_order_of_arrival, SOURCES), strict=True) for one in pair]
 
-        star.deliver_clicks(batches[:6])
+        star.deliver_clicks([*batches[:6], SHOP_BATCHES[1]])
         star.dbt("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
         _keep(star, "first")
 
         star.deliver_clicks(batches[6:10])
-        star.deliver([one for source in SOURCES for one in _master_data(source, 1)])
+        star.deliver([*(one for source in SOURCES for one in _master_data(source, 1)), _shop_orders()])
         star.dbt("run", "--select", "intermediate")  # and there the run dies
         star.deliver_clicks(batches[10:12])
         star.dbt("run", "--select", "intermediate", "dim_customers", "dim_products", "fact_sessions")  # one a bit later
@@ -93,7 +161,7 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
         star.dbt("run", "--exclude", "staging")
         _keep(star, "third")
 
-        star.deliver_clicks(batches[14:])
+        star.deliver_clicks([*batches[14:], SHOP_BATCHES[0]])
         star.deliver([_master_data(source, 2)[-1] for source in SOURCES])
         star.dbt("run", "--exclude", "staging")
         _keep(star, "last")
@@ -193,6 +261,102 @@ def test_a_rebuild_equals_the_increments(star: Star, table: str) -> None:
 
 def test_runs_that_died_are_made_up_for(star: Star) -> None:
     assert star.rows("select count(*) as open from ops.transformed_files where state <> 'done'") == [{"open": 0}]
+
+
+def test_flags_of_the_sample_shop_are_its_truth(star: Star) -> None:
+    rows = star.rows(
+        """
+        select count(*) as events, count_if(is_late) as late_events, count_if(is_clock_skewed) as skewed_events,
+               count_if(is_bot) as bot_events, sum(duplicate_count) as duplicates
+        from marts.fact_clicks
+        where source_system = 'shop'
+        """
+    )
+    assert rows == [{name: getattr(SHOP_TRUTH, name) for name in rows[0]}]
+    assert min(rows[0].values()) > 0, "a sample without one of these would prove nothing"
+
+
+def test_the_funnel_joins_sessions_with_orders(star: Star) -> None:
+    rows = star.rows("select * from marts.conversion_funnel where source_system = 'shop'")
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update({name: value for name, value in row.items() if isinstance(value, int)})
+    purchases = _shop_purchases()
+    assert total["purchases"] == len(purchases) == SHOP_TRUTH.by_type["purchase"]
+    assert total["orders"] == len(sorted(purchases)[::2])
+    assert total["purchases_without_order"] == len(purchases) - total["orders"]
+    assert total["orders_without_clicks"] == 2
+    assert total["bot_events"] == SHOP_TRUTH.bot_events
+    amounts: dict[tuple[str, str], Decimal] = {}
+    for row in rows:
+        for name in ("net_amount", "net_amount_without_clicks"):
+            amounts[name, row["currency"]] = amounts.get((name, row["currency"]), Decimal(0)) + row[name]
+    assert {key: amount for key, amount in amounts.items() if amount} == {
+        ("net_amount", "EUR"): Decimal("10.5000"),
+        ("net_amount", "GBP"): Decimal("10.5000") * (total["orders"] - 1),
+        ("net_amount_without_clicks", "GBP"): Decimal("16.0000"),
+    }
+    without = {
+        (row["channel"], row["device"], row["country"], row["date_key"]) for row in rows if row["orders_without_clicks"]
+    }
+    assert without == {
+        ("web", "Unknown", "United Kingdom", 20250305),
+        ("app", "Unknown", "United Kingdom", 20250306),
+    }
+
+
+def test_funnel_rates_are_shares_of_sessions(star: Star) -> None:
+    rows = star.rows("select * from marts.conversion_funnel")
+    for row in rows:
+        for rate, count in (("cart_rate", "sessions_with_cart"), ("conversion_rate", "sessions_with_purchase")):
+            share = Decimal(row[count]) / row["sessions"] if row["sessions"] else None
+            assert row[rate] == (share if share is None else share.quantize(Decimal("0.0001"), ROUND_HALF_UP))
+    assert any(row["conversion_rate"] not in (None, 0, 1) for row in rows)
+
+
+def test_business_days_of_purchases_are_those_of_the_shop(star: Star) -> None:
+    """A clock that is off by less than the tolerance moves nothing."""
+    rows = star.rows(
+        "select order_id, event_at, event_date_key from marts.fact_clicks"
+        " where source_system = 'shop' and event_type = 'purchase' and not is_clock_skewed"
+    )
+    purchases = _shop_purchases()
+    assert rows
+    for row in rows:
+        assert row["event_at"] == purchases[row["order_id"]]
+        assert row["event_date_key"] == int(business_date(row["event_at"]).strftime("%Y%m%d"))
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "shop"])
+def test_every_record_is_accounted_for(star: Star, source: str) -> None:
+    checks = star.rows(statement("reconcile"), source)
+    clicks = [check for check in checks if "CLICK" in check["check_name"] or "stream" in check["check_name"]]
+    assert len(clicks) == 5
+    assert [check for check in clicks if check["expected_value"] != check["actual_value"]] == []
+
+
+def test_a_lost_or_repeated_record_is_noticed(star: Star) -> None:
+    star.session.execute("create or replace table raw.kept as select * from raw.click_events where _offset = '7'")
+    star.session.execute("begin")
+    try:
+        star.session.execute("insert into raw.click_events select * from raw.kept where _source_system = 'plain'")
+        star.session.execute("delete from raw.click_events where _source_system = 'nested' and _offset = '7'")
+        failed = {
+            source: {
+                check["check_name"]
+                for check in star.rows(statement("reconcile"), source)
+                if check["expected_value"] != check["actual_value"] and "CLICK" in check["check_name"]
+            }
+            for source in ("plain", "nested", "shop")
+        }
+    finally:
+        star.session.execute("rollback")
+    tie, staged = "RAW.CLICK_EVENTS = FACT_CLICKS + duplicates + rejects", "staged + replayed = RAW.CLICK_EVENTS"
+    assert failed == {
+        "plain": {tie, staged, "RAW.CLICK_EVENTS: each record once"},
+        "nested": {tie, staged},
+        "shop": set(),
+    }
 
 
 def test_claims_of_the_project_hold(star: Star) -> None:
