@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,99 +12,20 @@ import pytest
 
 from flows.connections import open_lake, open_session
 from flows.settings import Settings
-from flows.sources.mapping import ClickMapping, load_mapping
-from flows.steps.ingestion import prepare_lake_stage
-from flows.steps.runs import begin_run
-from flows.streams.consumer import StreamConsumer, StreamLimits, StreamProgress
-from flows.streams.source import StreamSource
 from tests.flows.streams.memory_stream import MemorySource, MemoryStream
-from warehouse.local.services import WAREHOUSE, stop_service
+from tests.flows.streams.stream_bench import LIMITS, Bench, event, new_bench, warehouse
 from warehouse.session import Session
-from warehouse.stream_ledger import StreamName
-
-LIMITS = StreamLimits(batch_events=1000, batch_bytes=1_000_000, batch_seconds=0.2, record_bytes=10_000, lag_seconds=300)
-_numbers = count()
-
-
-def event(number: int, **more: Any) -> bytes:
-    return json.dumps(
-        {
-            "event_id": f"e{number}",
-            "event_type": "page_view",
-            "event_time": "2025-03-01T10:00:00.000Z",
-            "session_id": "s",
-            **more,
-        }
-    ).encode()
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
-    begin_run("ingest_stream", "shop", "", "", "", None, settings)
-    with open_session(settings) as session:
-        prepare_lake_stage(session, settings)
-    yield settings
-    stop_service(WAREHOUSE, settings.home)
-
-
-@dataclass
-class Bench:
-    """A source system of its own in the module's warehouse."""
-
-    settings: Settings
-    name: StreamName
-    mapping: ClickMapping
-
-    def consumer(
-        self,
-        source: StreamSource,
-        *,
-        limits: StreamLimits = LIMITS,
-        open_session_: Callable[[], Session] | None = None,
-    ) -> StreamConsumer:
-        return StreamConsumer(
-            source=source,
-            name=self.name,
-            mapping=self.mapping,
-            lake=open_lake(self.settings),
-            open_session=open_session_ or (lambda: open_session(self.settings)),
-            upload=None,
-            limits=limits,
-            run_id="run",
-        )
-
-    def drain(self, stream: MemoryStream, **options: Any) -> StreamProgress:
-        return self.consumer(MemorySource(stream), **options).run(drain=True, seconds=30)
-
-    def rows(self, sql: str) -> list[dict[str, Any]]:
-        with open_session(self.settings) as session:
-            return session.rows(sql.replace("$source", f"'{self.name.source_system}'"))
-
-    def places(self) -> list[tuple[int, str, str]]:
-        """Epoch, partition and offset of every event in RAW, sorted; a place loaded twice stands twice."""
-        rows = self.rows("select _epoch, _partition, _offset from raw.click_events where _source_system = $source")
-        return sorted((int(row["_epoch"]), row["_partition"], row["_offset"]) for row in rows)
-
-    def incidents(self) -> list[dict[str, Any]]:
-        rows = self.rows(
-            "select kind, severity, state, subject, reason, evidence, occurrences from quality.incidents "
-            "where source_system = $source order by kind, subject"
-        )
-        return [{**row, "evidence": json.loads(row["evidence"])} for row in rows]
-
-    def positions(self) -> dict[tuple[int, str], int]:
-        rows = self.rows(
-            "select epoch, partition_id, next_position from ops.stream_positions where source_system = $source"
-        )
-        return {(int(row["epoch"]), row["partition_id"]): int(row["next_position"]) for row in rows}
+    with warehouse(tmp_path_factory.mktemp("home")) as settings:
+        yield settings
 
 
 @pytest.fixture
 def bench(settings: Settings) -> Bench:
-    mapping = load_mapping("shop", settings.sources_dir).clicks
-    assert mapping is not None
-    return Bench(settings, StreamName(f"shop_{next(_numbers)}", "memory", "clicks"), mapping)
+    return new_bench(settings, "memory", "clicks")
 
 
 def test_every_record_is_in_raw_or_a_dead_letter_with_its_place(bench: Bench) -> None:
