@@ -75,6 +75,8 @@ FETCH_WAIT_SECONDS = 0.5
 """A broker without new records holds a fetch back for so long."""
 REQUEST_SECONDS = 5.0
 """A broker that takes longer to answer anything else is asked again."""
+BOOTSTRAP_SECONDS = 2.0
+"""How often to ask why, while no bootstrap server can be used."""
 METADATA_SECONDS = 2.0
 """How often `poll` looks whether the topic is still the same."""
 JOIN_SECONDS = 0.05
@@ -238,7 +240,7 @@ class _Connection:
             session_seconds = min(session_seconds, EMBEDDED_SESSION_SECONDS)
         try:
             self._network.start()
-            self._manager.bootstrap(timeout_ms=_milliseconds(patience_seconds or settings.kafka_connect_seconds))
+            self._bootstrap(patience_seconds or settings.kafka_connect_seconds)
             self.consumer = KafkaConsumer(
                 **{name: value for name, value in options.items() if name in KafkaConsumer.DEFAULT_CONFIG},
                 kafka_client=lambda **_: client,
@@ -258,6 +260,38 @@ class _Connection:
         self.membership = _Membership(self.consumer)
         self.consumer.subscribe([topic], listener=self.membership)
         self.fetches_by_id = self._manager.broker_version_data.api_version(FetchRequest) >= FETCH_BY_TOPIC_ID
+
+    def _bootstrap(self, patience_seconds: float) -> None:
+        """Connect; kafka-python would try until the end with credentials that were refused."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                self._manager.bootstrap(timeout_ms=_milliseconds(min(max(remaining, RETRY_SECONDS), BOOTSTRAP_SECONDS)))
+            except errors.KafkaTimeoutError:
+                self._raise_refusal()
+                if remaining <= BOOTSTRAP_SECONDS:
+                    raise
+            else:
+                return
+
+    def _raise_refusal(self) -> None:
+        """Why no bootstrap server could be used, if it was one that answers and refuses."""
+
+        async def connect(node_id: str) -> None:
+            await self._manager.get_connection(node_id, refresh_metadata_on_err=False)
+
+        for node in self._manager.cluster.bootstrap_brokers():
+            delay = self._manager.connection_delay(node.node_id)
+            time.sleep(min(delay, BOOTSTRAP_SECONDS))
+            try:
+                self._network.run(
+                    self._manager.wait_for,
+                    self._manager.call_soon(connect, node.node_id),
+                    _milliseconds(BOOTSTRAP_SECONDS),
+                )
+            except errors.RetriableError:
+                continue
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
         self.consumer.close(autocommit=False, timeout_ms=_milliseconds(timeout_seconds))
