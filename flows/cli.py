@@ -6,6 +6,7 @@ what came in was refused (see `customer-analytics quarantine list`).
 
 from __future__ import annotations
 
+import codecs
 import csv
 import logging
 import os
@@ -37,6 +38,13 @@ EXIT_REFUSED_INPUT = 3
 
 STATUS_LOG_SECONDS = 10.0
 """Between two status lines of `stream` in the log."""
+
+ID_SHOWN = 12
+"""Characters of a quarantine id in a table; commands take a beginning of an id too."""
+BYTES_SHOWN = 64 * 1024
+"""Bytes of a quarantine entry that `show` prints."""
+KEPT_SHOWN = 20
+"""Entries that stay in quarantine which `replay` lists."""
 
 app = typer.Typer(
     name="customer-analytics",
@@ -625,16 +633,26 @@ def report(
 @_explained
 def quarantine_list(
     source: Annotated[str, typer.Option(help="Only of this source.")] = "",
+    reason: Annotated[str, typer.Option(help="Only refused for this (a reason code).")] = "",
+    state: Annotated[str, typer.Option(help="Only in this state: open or replayed.")] = "",
     output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
     most: Annotated[int, typer.Option("--most", min=1, help="Entries shown.")] = 100,
 ) -> None:
-    """List refused records and files, latest first."""
+    """List refused records and files, and dead letters of streams, latest first."""
     from flows.connections import open_session
+    from flows.steps.replaying import require_migrated
     from warehouse.session import statement
 
-    with open_session(_settings()) as session:
-        rows = session.rows(statement("list_quarantine"), [source, source, most])
-        total = session.scalar(statement("count_quarantine"), [source, source])
+    if state not in ("", "open", "replayed"):
+        raise ValueError(f"--state {state}: there is no such state; choose open or replayed")
+    settings = _settings()
+    with open_session(settings) as session:
+        require_migrated(session, settings)
+        rows = session.rows(statement("list_quarantine"), [source, reason, state, most])
+        total = session.scalar(statement("count_quarantine"), [source, reason, state])
+    if output is OutputFormat.table:
+        rows = [{name: _visible(value) for name, value in row.items()} for row in rows]
+        rows = [{**row, "id": row["id"][:ID_SHOWN]} for row in rows]
     _write_rows(rows, output)
     if output is OutputFormat.table and total > len(rows):
         err.print(f"{len(rows)} of {total} entries; --most shows more")
@@ -642,27 +660,110 @@ def quarantine_list(
 
 @quarantine_app.command("show")
 @_explained
-def quarantine_show(entry: Annotated[str, typer.Argument(help="Id, as `list` shows it.")]) -> None:
-    """Show one entry whole: where it was, why it was refused, and its bytes."""
+def quarantine_show(
+    entry: Annotated[str, typer.Argument(help="Id, as `list` shows it.")],
+    raw: Annotated[bool, typer.Option("--raw", help="Write its bytes alone, as they came, to stdout.")] = False,
+    to: Annotated[Path | None, typer.Option("--to", help="Write its bytes alone to this file, to be fixed.")] = None,
+) -> None:
+    """Show one entry: where it was, why it was refused, and its bytes."""
     from flows.connections import open_lake, open_session
-    from warehouse.session import statement
+    from flows.steps.replaying import QuarantineError, describe_entry, find_entries, read_value, require_migrated
 
     settings = _settings()
+    lake = open_lake(settings)
+    if to is not None and to.exists():
+        raise ValueError(f"--to {to}: there is such a file already; name another one, or remove it")
     with open_session(settings) as session:
-        rows = session.rows(statement("show_quarantine"), [entry])
-    if not rows:
-        err.print(f"no quarantine entry {entry}; `customer-analytics quarantine list` shows them")
-        raise typer.Exit(EXIT_WRONG_USE)
-    row = rows[0]
-    content = row.pop("raw_bytes")
-    for name, value in row.items():
-        out.print(f"{name:>20}: {value}", markup=False)
-    if content is None:
-        folder = f"quarantine/{row['source']}/files/{row['source_hash']}"
-        for item in open_lake(settings).list(folder):
-            out.print(f"{'the file itself':>20}: {open_lake(settings).url_of(item.key)}", markup=False)
-        return
-    out.print(f"{'bytes':>20}: {bytes(content)!r}", markup=False)
+        require_migrated(session, settings)
+        [found] = find_entries(session, [entry])
+        details = describe_entry(session, lake, found)
+        if raw or to is not None:
+            content = read_value(session, lake, details)
+            if to is not None:
+                to.write_bytes(content)
+                err.print(f"{len(content):,} bytes written to {to}", markup=False)
+            else:
+                sys.stdout.buffer.write(content)
+            return
+        fields = {name: value for name, value in details.fields.items() if value is not None}
+        if found.kind != "file":
+            try:
+                fields["bytes"] = read_value(session, lake, details)
+            except QuarantineError as error:
+                fields["bytes"] = str(error)
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        size = f"{len(value):,} bytes: " if isinstance(value, bytes | bytearray) else ""
+        out.print(f"{_visible(name):>{width}}: {size}{_visible(value)}", markup=False)
+
+
+@quarantine_app.command("replay")
+@_explained
+def quarantine_replay(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them.")] = None,
+    source: Annotated[str, typer.Option(help="With --all: only of this source.")] = "",
+    reason: Annotated[str, typer.Option(help="With --all: only refused for this (a reason code).")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    fixed: Annotated[
+        Path | None, typer.Option("--fixed", help="File whose bytes take the place of the entry's; for one id.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be put back.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """Put back, once, what fits the mapping as it is now; what still doesn't fit stays, and says why."""
+    from rich.status import Status
+
+    from flows.steps.replaying import Selection, replay
+
+    if bool(ids) == everything:
+        raise ValueError(
+            "say what to put back: ids (`customer-analytics quarantine list` shows them), or --all, which --source and "
+            "--reason narrow"
+        )
+    if ids and (source or reason):
+        raise ValueError("--source and --reason narrow --all; with ids they say nothing")
+    if fixed is not None and not fixed.is_file():
+        raise ValueError(f"--fixed {fixed}: there is no such file")
+    settings = _settings()
+    _configure_logging(settings, verbose=verbose)
+    selection = Selection(ids=ids or (), everything=everything, source=source, reason_code=reason)
+    with Status("quarantine: looking …", console=err) as status:
+        summary = replay(
+            selection,
+            settings,
+            fixed=fixed.read_bytes() if fixed is not None else None,
+            is_trial=dry_run,
+            on_progress=lambda now: status.update(f"quarantine: {now.replayed_entries:,} put back, {now.kept:,} stay"),
+        )
+    names = {"dead_letter": "dead letters", "record": "records", "file": "files"}
+    counts = ", ".join(f"{count:,} {names[kind]}" for kind, count in summary.replayed.items()) or "nothing"
+    before = f"; {len(summary.replayed_before):,} had been before" if summary.replayed_before else ""
+    out.print(f"{counts} {'would be ' if dry_run else ''}put back{before}", markup=False)
+    if summary.replayed and not dry_run:
+        out.print("`customer-analytics run` brings it into the star", markup=False)
+    if summary.kept:
+        out.print(f"{summary.kept:,} stay in quarantine:")
+        rows = [entry.model_dump(exclude={"kind"}) for entry in summary.kept_entries[:KEPT_SHOWN]]
+        shown = [{name.removeprefix("entry_"): _visible(value) for name, value in row.items()} for row in rows]
+        _write_rows([{**row, "id": row["id"][:ID_SHOWN]} for row in shown], OutputFormat.table)
+        if summary.kept > len(shown):
+            out.print(f"… and {summary.kept - len(shown):,} more: customer-analytics quarantine list --state open")
+        raise typer.Exit(EXIT_REFUSED_INPUT)
+
+
+def _visible(value: Any) -> Any:  # noqa: ANN401 - anything a row holds
+    """Text in which nothing can act on a terminal: control and other invisible characters as escapes. Bytes as their
+    text, where they are UTF-8, at most `BYTES_SHOWN` of them."""
+    if isinstance(value, bytes | bytearray):
+        shown = bytes(value[:BYTES_SHOWN])
+        try:
+            text = _visible(codecs.getincrementaldecoder("utf-8")().decode(shown, final=len(shown) == len(value)))
+        except UnicodeDecodeError:
+            text = repr(shown)
+        return text + (f" … (--raw writes all {len(value):,} bytes)" if len(shown) < len(value) else "")
+    if not isinstance(value, str):
+        return value
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value)
 
 
 @incidents_app.command("list")

@@ -34,6 +34,8 @@ POSITION_DIGITS = 20
 """Positions in names are padded to so many digits, so that names sort as positions do (Kafka's offsets have at most 19,
 sequence numbers of Kinesis always 56)."""
 ROW_GROUP_ROWS = 128 * 1024
+REPLAYED_FOLDER = "replayed"
+"""Folder beneath a partition's for dead letters that were put back."""
 TABLE_BYTES = 8_000_000
 """Snowflake's least limit of a BINARY value; longer bytes are in the quarantine file only."""
 
@@ -186,6 +188,68 @@ def stage_batch(
     return batch
 
 
+def stage_replayed(
+    lake: Lake,
+    part: StreamPartition,
+    checked: CheckedRecords,
+    positions: Sequence[int],
+    published_at: Sequence[int | None],
+    ids: Sequence[str],
+    *,
+    run_id: str,
+    staged_at: datetime,
+) -> str:
+    """Write dead letters of one partition that are events now to the lake; returns the staged file's key.
+
+    Its name is a hash of which they are and what they say, in a folder where no micro-batch is looked for. A file of
+    that name which is there already (of a replay that died) holds the same events, and is left as it is.
+
+    Args:
+        lake: where to.
+        part: the partition.
+        checked: the events; the other arguments have one item for each of its records.
+        positions: their places in the partition, as when they were refused.
+        published_at: milliseconds since 1970.
+        ids: their dead-letter ids.
+        run_id: the run.
+        staged_at: the time, UTC, without offset.
+    """
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    for place, payload in zip(checked.places.tolist(), checked.payloads.to_pylist(), strict=True):
+        digest.update(f"{ids[place]} {hashlib.sha256(payload.encode()).hexdigest()}\n".encode())
+    staged_key = f"{EVENTS_FOLDER}/{part.path}/{REPLAYED_FOLDER}/{digest.hexdigest()[:32]}.parquet"
+    if not lake.exists(staged_key):
+        published = pa.array(published_at, pa.int64())
+        table = events_table(part, checked, _position_texts(positions), published, staged_key, run_id, staged_at)
+        _publish(lake, staged_key, table, {})
+    return staged_key
+
+
+def whole_value(lake: Lake, dead_letters_key: str, letter_id: str) -> bytes | None:
+    """The value of a dead letter as its quarantine file has it, however long.
+
+    Raises:
+        flows.lake.ObjectNotFoundError: the file is not in the lake any more.
+        LookupError: it does not hold this dead letter.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(
+        pa.BufferReader(lake.read_bytes(dead_letters_key)),
+        columns=["whole_value"],
+        filters=[("dead_letter_id", "=", letter_id)],
+    )
+    if table.num_rows != 1:
+        raise LookupError(
+            f"{lake.url_of(dead_letters_key)} holds {table.num_rows} dead letters {letter_id}, expected 1"
+        )
+    value: bytes | None = table["whole_value"][0].as_py()
+    return value
+
+
 def find_staged(lake: Lake, part: StreamPartition, position: int) -> StagedBatch | None:
     """A batch that begins at this position and was staged by somebody who may not have lived to load it; the longest.
 
@@ -260,6 +324,11 @@ def headers_text(headers: Sequence[tuple[str, bytes | None]]) -> str:
     return json.dumps(
         [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
     )
+
+
+def headers_of_text(text: str) -> list[tuple[str, bytes | None]]:
+    """Headers from what `headers_text` made of them."""
+    return [(name, None if value is None else base64.b64decode(value)) for name, value in json.loads(text)]
 
 
 def _dead_letters_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

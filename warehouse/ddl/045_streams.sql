@@ -44,6 +44,9 @@ create table if not exists ops.stream_positions (
 )
 comment = 'Grain: one row per partition and life of a stream; the only truth about how far it has been read';
 
+-- Always records_in = rows_staged + rows_dead. A replay of n dead letters is a batch of its own (folder `replayed`): 0
+-- records in, n rows staged, -n dead. So over all loaded batches of a stream records_in are the records read from it,
+-- rows_staged the rows of RAW.CLICK_EVENTS, rows_dead the dead letters that are still open.
 create table if not exists ops.stream_batches (
     staged_key varchar not null comment 'Staged file in the lake',
     source_system varchar not null comment 'Name of the source mapping',
@@ -55,9 +58,9 @@ create table if not exists ops.stream_batches (
     first_position varchar not null comment 'Of its first record',
     last_position varchar not null comment 'Of its last record',
     next_position varchar not null comment 'Next position after it',
-    records_in number(38, 0) not null comment 'Records read',
-    rows_staged number(38, 0) not null comment 'Of these, staged for RAW.CLICK_EVENTS',
-    rows_dead number(38, 0) not null comment 'Of these, dead letters',
+    records_in number(38, 0) not null comment 'Records read; 0 for a replay',
+    rows_staged number(38, 0) not null comment 'Staged for RAW.CLICK_EVENTS',
+    rows_dead number(38, 0) not null comment 'Dead letters; of a replay those it took back, negative',
     state varchar not null comment 'claimed, then loaded',
     load_number number(38, 0) comment 'Grows with every load; a batch loaded later has a higher one',
     run_id varchar not null comment 'Run that read it',
@@ -65,7 +68,7 @@ create table if not exists ops.stream_batches (
     loaded_at timestamp_ntz comment 'When its rows could be queried in RAW, UTC',
     constraint stream_batches_pk primary key (staged_key)
 )
-comment = 'Grain: one row per micro-batch of a partition';
+comment = 'Grain: one row per micro-batch of a partition, and per replay of dead letters of one';
 
 create table if not exists ops.dead_letters (
     dead_letter_id varchar(32) not null comment 'Hash of the record''s place: the same record has one id',

@@ -3,6 +3,7 @@
 grant select, insert, update, delete, truncate on all tables in schema raw to role customer_analytics_loader;
 grant select, insert, update, delete, truncate on all tables in schema ops to role customer_analytics_loader;
 grant select, insert, update, delete, truncate on all tables in schema quality to role customer_analytics_loader;
+grant select on all views in schema ops to role customer_analytics_loader;
 grant usage on all file formats in schema raw to role customer_analytics_loader;
 grant all privileges on stage raw.uploads to role customer_analytics_loader;
 

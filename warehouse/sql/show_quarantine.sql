@@ -1,17 +1,18 @@
--- Bound: 1. id, as list_quarantine.sql makes it.
+-- A refused record or file. Bound: 1. its id.
 select
-    source,
-    entity,
-    source_file,
-    source_hash,
-    source_row,
-    line_number_in_file,
-    byte_offset,
-    reason_code,
-    reason,
-    detected_at,
-    raw_bytes
-from ops.quarantine
+    quarantine.source,
+    quarantine.entity,
+    quarantine.source_file,
+    quarantine.source_hash,
+    quarantine.source_row,
+    quarantine.line_number_in_file,
+    quarantine.byte_offset,
+    quarantine.reason_code,
+    quarantine.reason,
+    quarantine.detected_at
+from ops.quarantine as quarantine
 where
-    left(md5(source || '|' || source_hash || '|' || coalesce(source_row::varchar, 'file') || '|' || reason_code), 12)
-    = ?
+    md5(
+        quarantine.source || '|' || quarantine.entity || '|' || quarantine.source_hash || '|'
+        || coalesce(quarantine.source_row::varchar, 'file')
+    ) = ?
