@@ -351,7 +351,7 @@ def test_a_lost_or_repeated_record_is_noticed(star: Star) -> None:
         }
     finally:
         star.session.execute("rollback")
-    tie, staged = "RAW.CLICK_EVENTS = FACT_CLICKS + duplicates + rejects", "staged + replayed = RAW.CLICK_EVENTS"
+    tie, staged = "RAW.CLICK_EVENTS = FACT_CLICKS + duplicates + rejects", "staged events = RAW.CLICK_EVENTS"
     assert failed == {
         "plain": {tie, staged, "RAW.CLICK_EVENTS: each record once"},
         "nested": {tie, staged},

@@ -25,9 +25,9 @@ ledger_totals as (
 
 quarantined as (
     select count(*) as quarantine_rows
-    from ops.quarantine
-    inner join chosen on ops.quarantine.source = chosen.source_system
-    where ops.quarantine.source_row is not null
+    from ops.quarantine_entries as entries
+    inner join chosen on entries.source_system = chosen.source_system
+    where entries.kind = 'record' and entries.state = 'open'
 ),
 
 raw_rows as (
@@ -81,12 +81,7 @@ rejected as (
     inner join chosen on staging.order_line_rejects._source_system = chosen.source_system
 ),
 
--- A replay is a batch of its own; what it stages is counted as the dead letters it puts back.
-replay_batches as (
-    select distinct staged_key
-    from ops.replays
-),
-
+-- A replay is a batch of its own, with as many rows dead less as it staged: every sum stays true.
 batch_totals as (
     select
         count(*) as batches,
@@ -95,15 +90,14 @@ batch_totals as (
         coalesce(sum(batches.rows_dead), 0) as rows_dead
     from ops.stream_batches as batches
     inner join chosen on batches.source_system = chosen.source_system
-    left join replay_batches on batches.staged_key = replay_batches.staged_key
-    where batches.state = 'loaded' and replay_batches.staged_key is null
+    where batches.state = 'loaded'
 ),
 
-replayed as (
+open_dead_letters as (
     select count(*) as dead_letters
     from ops.dead_letters
     inner join chosen on ops.dead_letters.source_system = chosen.source_system
-    where ops.dead_letters.state = 'replayed'
+    where ops.dead_letters.state = 'open'
 ),
 
 click_places as (
@@ -171,7 +165,7 @@ select
     'rows',
     ledger_totals.rows_quarantined::number(38, 8),
     quarantined.quarantine_rows::number(38, 8),
-    'OPS.FILES.rows_quarantined against rows of OPS.QUARANTINE that name a record'
+    'OPS.FILES.rows_quarantined, of which replays took some back, against open records of OPS.QUARANTINE_ENTRIES'
 from ledger_totals
 cross join quarantined
 union all
@@ -256,14 +250,23 @@ from batch_totals
 where batches > 0
 union all
 select
-    'staged + replayed = RAW.CLICK_EVENTS',
+    'staged events = RAW.CLICK_EVENTS',
     'records',
-    (batch_totals.rows_staged + replayed.dead_letters)::number(38, 8),
+    batch_totals.rows_staged::number(38, 8),
     raw_clicks.raw_rows::number(38, 8),
-    'OPS.STREAM_BATCHES.rows_staged and replayed OPS.DEAD_LETTERS against RAW.CLICK_EVENTS'
+    'OPS.STREAM_BATCHES.rows_staged, replays among them, against RAW.CLICK_EVENTS'
 from batch_totals
-cross join replayed
 cross join raw_clicks
+where batch_totals.batches > 0
+union all
+select
+    'dead letters = OPS.DEAD_LETTERS',
+    'records',
+    batch_totals.rows_dead::number(38, 8),
+    open_dead_letters.dead_letters::number(38, 8),
+    'OPS.STREAM_BATCHES.rows_dead, of which replays took some back, against open dead letters'
+from batch_totals
+cross join open_dead_letters
 where batch_totals.batches > 0
 union all
 select
