@@ -71,9 +71,9 @@ class EventCheck:
         self._required = [field for field in self._fields if field.required]
         self._parameters: dict[str, Any] = {
             "paths": self._paths(self._fields),
-            "numbers": self._paths(self._by_kind["number"]),
-            "times": self._paths(self._by_kind["time"]),
-            "required": self._paths(self._required),
+            "texts": self._paths([*self._by_kind["number"], *self._by_kind["time"], *self._required]),
+            "numbers": len(self._by_kind["number"]),
+            "times": len(self._by_kind["time"]),
             "times_are_iso": mapping.times == "iso",
             "units_per_second": 1000 if mapping.times == "milliseconds" else 1,
         }
