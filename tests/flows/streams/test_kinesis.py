@@ -43,6 +43,13 @@ def settings(tmp_path_factory) -> Iterator[Settings]:
     stop_service(AWS, home)
 
 
+@pytest.fixture(autouse=True)
+def _small_reads_often(monkeypatch) -> None:
+    """So that a few records take several reads, and these little time."""
+    monkeypatch.setattr(kinesis, "FEWEST_RECORDS_READ", 5)
+    monkeypatch.setattr(kinesis, "READ_INTERVAL_SECONDS", 0.05)
+
+
 @pytest.fixture(scope="module")
 def address(settings) -> str:
     service = start_service(AWS, settings.home)
@@ -808,7 +815,8 @@ def test_one_throttled_shard_does_not_hold_up_the_others(settings, client, proxy
     reader.read_count(40)
 
 
-def test_a_shard_is_read_at_most_five_times_a_second(settings, client, proxy, through):
+def test_a_shard_is_read_at_most_five_times_a_second(settings, client, proxy, through, monkeypatch):
+    monkeypatch.undo()
     stream = new_stream(client, 2)
     publish(settings, stream, range(40))
     reader = Reader(KinesisSource(through, stream))
