@@ -727,7 +727,7 @@ def test_reading_goes_on_after(settings, client, proxy, through, name):
     assert sorted(reader.numbers) == list(range(200))
     assert all(numbers == sorted(numbers) for numbers in reader.by_key.values())
     assert not reader.lost
-    assert proxy.met[operation] >= 2
+    assert proxy.met[operation] >= 1
 
 
 def test_every_iterator_expires_after_one_use(settings, client, stream, proxy, through):
