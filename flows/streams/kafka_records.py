@@ -17,8 +17,8 @@ from typing import NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
+from crc32c import crc32c
 
-from flows.streams.crc32c import crc32c
 from flows.streams.source import Headers
 
 BATCH_HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -191,8 +191,8 @@ class RecordBatches:
         return records.slice(skipped, len(records)) if skipped else records
 
     def _check(self, batches: list[_Batch]) -> None:
-        checksums = crc32c([self._data[batch.start + CHECKED_FROM : batch.end] for batch in batches])
-        for batch, checksum in zip(batches, checksums, strict=True):
+        for batch in batches:
+            checksum = crc32c(self._data[batch.start + CHECKED_FROM : batch.end])
             if checksum != batch.checksum:
                 raise CorruptRecordsError(
                     f"the batch at offset {batch.base_offset} has checksum {checksum:#010x}, "
