@@ -60,6 +60,10 @@ class Shape:
 WIDE = Shape(width=960, height=240, left=56, date_ticks=10)
 NARROW = Shape(width=360, height=200, left=44, date_ticks=5)
 SMALL = Shape(width=320, height=150, left=48, date_ticks=5)
+FUNNEL = Shape(width=440, height=220, left=104, right=96, top=4, bottom=4)
+DAY_LABEL_PIXELS = 64
+GAP_BETWEEN_DAYS = 1.5
+"""Bars left out where days without sessions lie between two that have some."""
 
 
 def days_beyond(days: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -200,6 +204,74 @@ def finding_chart(finding: Finding, name: str) -> str:
         _date_axis(axes, SMALL, first - pad, last + pad)
         if logarithmic:
             _logarithmic_labels(axes)
+        return _svg(figure, name)
+
+
+def sessions_chart(days: Sequence[dict[str, Any]], shape: Shape, name: str) -> str:
+    """Sessions by business day: bars, with those that ended in a purchase inside, and a dash at the number of visitors.
+
+    Args:
+        days: `date_day, sessions, visitors, sessions_with_purchase`, oldest first. Days between them had none: the
+            axis is broken there.
+        shape: the size.
+        name: unique on the page; ids inside the drawing are made of it.
+    """
+    import numpy as np
+
+    numbers = np.array([row["date_day"].toordinal() for row in days])
+    jumps = np.diff(numbers, prepend=numbers[0] - 1) > 1
+    places = np.arange(len(days)) + GAP_BETWEEN_DAYS * np.cumsum(jumps)
+    sessions, visitors, purchases = (
+        np.array([int(row[column]) for row in days]) for column in ("sessions", "visitors", "sessions_with_purchase")
+    )
+    with _figure(shape, name) as (figure, axes):
+        axes.bar(places, sessions, width=0.8, color=DAILY, linewidth=0, zorder=2)
+        axes.bar(places, purchases, width=0.8, color=AVERAGE, linewidth=0, zorder=3)
+        axes.hlines(visitors, places - 0.4, places + 0.4, color=INK, linewidth=1.5, zorder=4)
+        for place in places[jumps]:
+            axes.axvline(place - (1 + GAP_BETWEEN_DAYS) / 2, color=INK, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+        _value_axis(axes, 0.0, float(sessions.max(initial=1)))
+        few = max(float(places[-1] - places[0]), 8.0) - float(places[-1] - places[0])
+        axes.set_xlim(places[0] - 0.7 - few / 2, places[-1] + 0.7 + few / 2)
+        room = (shape.width - shape.left - shape.right) / (axes.get_xlim()[1] - axes.get_xlim()[0])
+        labelled: list[int] = []
+        # From the newest on, so that the last day always has its label.
+        for at in range(len(days) - 1, -1, -1):
+            if not labelled or (places[labelled[-1]] - places[at]) * room >= DAY_LABEL_PIXELS:
+                labelled.append(at)
+        axes.set_xticks(
+            [places[at] for at in labelled],
+            [f"{days[at]['date_day'].day} {days[at]['date_day']:%b}" for at in labelled],
+        )
+        return _svg(figure, name)
+
+
+def funnel_chart(steps: Sequence[tuple[str, int]], name: str) -> str:
+    """Sessions that reached each step, one bar a step, with their number and their share of the first.
+
+    Args:
+        steps: name (ours, not the data's) and count; the first is the largest.
+        name: unique on the page; ids inside the drawing are made of it.
+    """
+    total = max(steps[0][1], 1)
+    with _figure(FUNNEL, name) as (figure, axes):
+        axes.grid(visible=False)
+        axes.spines["bottom"].set_visible(False)
+        rows = range(len(steps))
+        axes.barh(rows, [total] * len(steps), height=0.62, color=GRID, linewidth=0, zorder=1)
+        axes.barh(rows, [count for _, count in steps], height=0.62, color=AVERAGE, linewidth=0, zorder=2)
+        for row, (_, count) in zip(rows, steps, strict=True):
+            axes.annotate(
+                f"{count:,} · {100 * count / total:.1f} %",
+                (total, row),
+                xytext=(8, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        axes.set_xlim(0, total)
+        axes.set_ylim(len(steps) - 0.4, -0.6)
+        axes.set_yticks(list(rows), [text for text, _ in steps])
+        axes.set_xticks([])
         return _svg(figure, name)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 from warehouse.session import statement
 
@@ -34,6 +35,21 @@ TREND_DAYS = 731
 """Two years: the longest trend whose weekly season can still be seen on a page."""
 HISTORY_STRETCHES = 90
 """Most points of a product's history in a finding's chart, which is some 300 pixels wide."""
+CLICK_DAYS_SHOWN = 28
+FUNNEL_ROWS_SHOWN = 12
+PARTITIONS_SHOWN = 16
+INCIDENTS_SHOWN = 10
+STREAM_RUNS_SHOWN = 8
+FRESHNESS_HOURS = 24
+"""Freshness of clicks is measured over so many hours before the report."""
+STEPS = (
+    ("sessions", "Visit"),
+    ("sessions_with_product_view", "Product seen"),
+    ("sessions_with_cart", "Into the cart"),
+    ("sessions_with_checkout", "Checkout"),
+    ("sessions_with_purchase", "Purchase"),
+)
+"""Steps of the funnel: column of MARTS.CONVERSION_FUNNEL, and what people call it."""
 
 VERSIONED_PACKAGES = (
     "customer-analytics",
@@ -84,6 +100,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Clicks:
+    """The streams of the source and what came of them."""
+
+    streams: list[Row]
+    """A row a partition, as `report_click_streams.sql` gives them."""
+    partition_count: int
+    days: list[Row]
+    """Business days that are over, oldest first; today alone where no other day has clicks."""
+    today: Row | None
+    """The business day of the report, which goes on, if it is not among `days`."""
+    funnel: list[Row]
+    """By channel and device, over `days`."""
+    funnel_steps: list[int]
+    """Sessions that reached each of `STEPS`, over `days`."""
+    funnel_money: list[Row]
+    counts: Row
+    rejects: list[Row]
+    dead_letters: list[Row]
+    open_letters: int
+    incidents: list[Row]
+    incident_count: int
+    critical_incident_count: int
+    freshness: Row
+    batches: list[Row]
+    has_forgetful_transport: bool
+    """A stream of this machine, which ends with its service, is among them."""
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything on the page."""
 
@@ -129,6 +174,8 @@ class Contents:
     versions: list[tuple[str, str]]
     places: list[tuple[str, str]]
     rejected_of_run: int = field(default=0)
+    clicks: Clicks | None = field(default=None)
+    """None where the source has never had a stream."""
 
 
 def gather(
@@ -144,7 +191,7 @@ def gather(
         row["status"]: int(row["tests"]) for row in session.rows(statement("report_test_counts"), [run.run_id])
     }
     reasons = session.rows(statement("report_quarantine_reasons"), [run.run_id, REASONS_SHOWN])
-    has_rejects_table = bool(session.scalar(statement("report_has_rejects")))
+    has_rejects_table = bool(session.scalar(statement("report_has_rejects"), ["ORDER_LINE_REJECTS"]))
     rejects = (
         session.rows(statement("report_rejects"), [run.run_id, run.source, REASONS_SHOWN]) if has_rejects_table else []
     )
@@ -156,6 +203,7 @@ def gather(
     freshness = session.rows(statement("report_freshness"), [TABLES_SHOWN])
     finished_at = ledger.get("finished_at")
     quarantined = sum(int(row["rows_quarantined_of_run"]) for row in flow_of_rows)
+    clicks = _clicks(session, run, settings, written_at)
     return Contents(
         run_id=run.run_id,
         source=run.source,
@@ -167,7 +215,7 @@ def gather(
         ended_at=finished_at.replace(tzinfo=UTC) if finished_at else written_at,
         is_over=finished_at is not None,
         written_at=written_at,
-        verdict=judge(checks, test_counts, files, quarantined, rejects, finding_total, money),
+        verdict=judge(checks, test_counts, files, quarantined, rejects, finding_total, money, clicks),
         files=files,
         flow_of_rows=flow_of_rows,
         has_rejects_table=has_rejects_table,
@@ -181,6 +229,7 @@ def gather(
         quarantined_records=quarantined,
         rejects=rejects,
         rejected_of_run=int(rejects[0]["all_rejected_lines_of_run"]) if rejects else 0,
+        clicks=clicks,
         trends=trends,
         currencies=currencies,
         currency_count=int(currencies[0]["all_currencies"]) if currencies else 0,
@@ -250,6 +299,45 @@ def _trends(session: Session, run: RunIdentity, written_at: datetime) -> tuple[l
     return currencies, [trend for trend in trends if trend.days], datetime.strptime(end, "%Y%m%d").date()
 
 
+def _clicks(session: Session, run: RunIdentity, settings: Settings, written_at: datetime) -> Clicks | None:
+    streams = session.rows(statement("report_click_streams"), [run.source, PARTITIONS_SHOWN])
+    if not streams:
+        return None
+    today = int(written_at.astimezone(ZoneInfo(settings.shop_timezone)).strftime("%Y%m%d"))
+    found = session.rows(statement("report_click_days"), [run.source, today, CLICK_DAYS_SHOWN + 1])[::-1]
+    over = [row for row in found if row["date_key"] < today][-CLICK_DAYS_SHOWN:]
+    days = over or found
+    span = [run.source, int(days[0]["date_key"]), int(days[-1]["date_key"])] if days else []
+    funnel = session.rows(statement("report_funnel"), [*span, FUNNEL_ROWS_SHOWN]) if days else []
+    has_rejects = session.scalar(statement("report_has_rejects"), ["CLICK_EVENT_REJECTS"])
+    letters = session.rows(statement("report_dead_letters"), [run.source, REASONS_SHOWN])
+    incidents = session.rows(statement("report_open_incidents"), [run.source, INCIDENTS_SHOWN])
+    until = written_at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return Clicks(
+        streams=streams,
+        partition_count=int(streams[0]["all_partitions"]),
+        days=days,
+        today=found[-1] if over and found[-1]["date_key"] == today else None,
+        funnel=funnel,
+        funnel_steps=[int(funnel[0][f"all_{column}"]) for column, _ in STEPS] if funnel else [],
+        funnel_money=session.rows(statement("report_funnel_money"), [*span, CURRENCIES_LISTED]) if days else [],
+        counts=session.rows(statement("report_click_counts"), [run.source])[0],
+        rejects=session.rows(statement("report_click_rejects"), [run.source, REASONS_SHOWN]) if has_rejects else [],
+        dead_letters=letters,
+        open_letters=int(letters[0]["all_open_letters"]) if letters else 0,
+        incidents=incidents,
+        incident_count=int(incidents[0]["all_incidents"]) if incidents else 0,
+        critical_incident_count=int(incidents[0]["all_critical_incidents"]) if incidents else 0,
+        freshness=session.rows(statement("report_click_freshness"), [until, FRESHNESS_HOURS, run.source])[0],
+        batches=session.rows(statement("report_stream_batches"), [run.source, STREAM_RUNS_SHOWN]),
+        has_forgetful_transport=any(
+            (row["transport"] == "kafka" and not settings.kafka_bootstrap_servers)
+            or (row["transport"] == "kinesis" and settings.kinesis == "embedded")
+            for row in streams
+        ),
+    )
+
+
 def _finding_total(session: Session, run: RunIdentity) -> Row:
     counts = {row["severity"]: int(row["findings"]) for row in session.rows(statement("anomaly_counts"), [run.run_id])}
     critical, warning = counts.get("critical", 0), counts.get("warning", 0)
@@ -301,6 +389,7 @@ def judge(
     rejects: Sequence[Row],
     findings: Row,
     money: Sequence[Row],
+    clicks: Clicks | None = None,
 ) -> Verdict:
     """The run in one sentence a manager understands.
 
@@ -312,10 +401,11 @@ def judge(
         rejects: as `report_rejects.sql` gives them.
         findings: `findings, critical`.
         money: `currency, money_at_risk`, most findings first.
+        clicks: the source's streams, if it has any.
 
     Returns:
         `bad` where a check or test failed; `unknown` where nothing was reconciled; `attention` where data was set aside
-        or no test ran; else `good`.
+        (by this run; of clicks, ever, until it is put back), a critical incident is open, or no test ran; else `good`.
     """
     broken_checks = sum(not row["is_passed"] for row in checks)
     broken_tests = tests.get("fail", 0) + tests.get("error", 0)
@@ -334,6 +424,16 @@ def judge(
         f"{_counted(unreadable, 'order line')} could not be read by the model and {'is' if unreadable == 1 else 'are'} "
         "listed as rejected"
         if unreadable
+        else "",
+    ]
+    letters = clicks.open_letters if clicks else 0
+    critical = clicks.critical_incident_count if clicks else 0
+    refusals += [
+        f"{_counted(letters, 'click record')} {'is a dead letter' if letters == 1 else 'are dead letters'}"
+        if letters
+        else "",
+        f"{_counted(critical, 'critical incident')} of the streams {'is' if critical == 1 else 'are'} open"
+        if critical
         else "",
     ]
     set_aside = _listed(refusals)
@@ -368,6 +468,8 @@ def judge(
         return Verdict("unknown", "Not checked yet", sentence + news, found)
     if set_aside or not passed:
         label = "Complete, with data set aside" if set_aside else "Complete, but not tested"
+        if critical:
+            label = "Complete, but a critical incident is open"
         detail = f"; but {set_aside}" if set_aside else ""
         return Verdict("attention", label, f"{_capitalized(ties)} and {tested}{detail}.{news}", found)
     sentence = f"Everything that came in is where it belongs: {ties}, {tested} and nothing was refused.{news}"

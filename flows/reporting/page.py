@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from flows.reporting.contents import Contents
+from flows.reporting.contents import STEPS, Contents
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
@@ -21,7 +21,16 @@ def render(contents: Contents, shop_timezone: str) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from flows.reporting.charts import NARROW, WIDE, days_beyond, extremes, finding_chart, trend_chart
+    from flows.reporting.charts import (
+        NARROW,
+        WIDE,
+        days_beyond,
+        extremes,
+        finding_chart,
+        funnel_chart,
+        sessions_chart,
+        trend_chart,
+    )
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -44,6 +53,8 @@ def render(contents: Contents, shop_timezone: str) -> str:
         short_day=short_day,
         age=age,
         words=words,
+        share=share,
+        seconds=seconds,
     )
     trends = [
         {
@@ -59,8 +70,24 @@ def render(contents: Contents, shop_timezone: str) -> str:
         {"finding": finding, "chart": Markup(finding_chart(finding, f"finding{position}"))}
         for position, finding in enumerate(contents.findings, start=1)
     ]
+    clicks = contents.clicks
+    steps = (
+        [(name, count) for (_, name), count in zip(STEPS, clicks.funnel_steps, strict=True)]
+        if clicks is not None and clicks.funnel_steps
+        else []
+    )
+    click_charts = {}
+    if clicks is not None and clicks.days:
+        click_charts = {
+            "wide": Markup(sessions_chart(clicks.days, WIDE, "sessionsw")),
+            "narrow": Markup(sessions_chart(clicks.days, NARROW, "sessionsn")),
+        }
     return environment.get_template("report.html.j2").render(
         c=contents,
+        k=clicks,
+        click_charts=click_charts,
+        funnel=Markup(funnel_chart(steps, "funnel")) if steps else "",
+        funnel_steps=steps,
         trends=trends,
         findings=findings,
         shop_timezone=shop_timezone,
@@ -88,6 +115,22 @@ def exact(value: Decimal | float | None) -> str:
         return "unknown"
     text = f"{Decimal(str(value)):,f}"
     return _signed(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def share(part: object, whole: object) -> str:
+    """A part of a whole in per cent, to a tenth; an en dash where there is no whole."""
+    if part is None or whole is None or not int(str(whole)):
+        return "–"
+    return f"{100 * int(str(part)) / int(str(whole)):.1f} %"
+
+
+def seconds(milliseconds: object) -> str:
+    """Milliseconds as seconds: to the hundredth below ten, to the tenth below a hundred, then whole."""
+    if milliseconds is None:
+        return "–"
+    value = int(str(milliseconds)) / 1000
+    places = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return _signed(f"{value:,.{places}f} s")
 
 
 def _signed(text: str) -> str:
