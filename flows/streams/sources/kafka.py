@@ -71,7 +71,7 @@ FETCH_BY_TOPIC_ID = 13
 TOPIC_IDS_SINCE = 10
 """The first version of its metadata request that tells them."""
 
-FETCH_WAIT_SECONDS = 0.5
+FETCH_WAIT_SECONDS = 0.25
 """A broker without new records holds a fetch back for so long."""
 REQUEST_SECONDS = 5.0
 """A broker that takes longer to answer anything else is asked again."""
@@ -171,8 +171,8 @@ class _Reading:
     cut_off_at: int | None = None
 
     @property
-    def wants_fetch(self) -> bool:
-        return self.position is not None and self.fetched is None and self.rest is None and not self.lost
+    def has_records(self) -> bool:
+        return self.fetched is not None or self.rest is not None
 
 
 @dataclass
@@ -415,7 +415,6 @@ class KafkaSource:
                 polled = self._take_changes(deadline)
                 self._receive()
                 if polled is None:
-                    self._fetch()
                     polled = self._take_records(max_records, deadline)
                     self._fetch()
             if polled is not None:
@@ -577,16 +576,24 @@ class KafkaSource:
     # Fetching ---------------------------------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
-        """Ask each node for the partitions of which nothing is left here; one question at a time a node."""
+        """Ask each node for all its partitions, one question at a time, once nothing of them is left here.
+
+        Never for some of them while others are still being handed out: a node holds back an answer about partitions
+        without new records, and those with records would have to wait for it.
+        """
         topic = self._topic
         if topic is None or time.monotonic() < self._fetch_after:
             return
         by_node: dict[int, dict[int, tuple[_Reading, int]]] = {}
+        busy = set(self._in_flight)
         for partition, reading in self._readings.items():
             node, _ = topic.leaders.get(partition, (-1, -1))
-            if node >= 0 and node not in self._in_flight and reading.position is not None and reading.wants_fetch:
+            if reading.has_records:
+                busy.add(node)
+            elif reading.position is not None and not reading.lost:
                 by_node.setdefault(node, {})[partition] = (reading, reading.position)
-        for node, asked in by_node.items():
+        for node in by_node.keys() - busy - {-1}:
+            asked = by_node[node]
             fetch = _Fetch(node, asked)
             self._in_flight[node] = fetch
             self._connection.fetch(node, self._fetch_request(topic, asked), self._answer_noted(fetch))

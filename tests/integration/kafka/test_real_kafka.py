@@ -355,7 +355,7 @@ def test_credentials(real_kafka: KafkaBroker, settings: Settings, topic: str, me
         publisher.publish(OutgoingRecords([b"k"] * 20, numbered(20)))
     with closing(Member(secure, f"secure-{topic}", {})) as member:
         wait(lambda: len(member.values) == 20, member, what="all read")
-    wrong = secure.model_copy(update={"kafka_sasl_password": SecretStr("wrong")})
+    wrong = secure.model_copy(update={"kafka_sasl_password": SecretStr("wrong"), "kafka_connect_seconds": 3.0})
     with pytest.raises(StreamError, match="kafka_sasl_password") as refused:
         open_source(wrong, "kafka", topic, group="group")
     assert "wrong" not in str(refused.value)
