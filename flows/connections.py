@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from flows.airflow_connections import with_airflow_connections
 from flows.settings import PROJECT_ROOT, Settings
 from warehouse.session import Session
 
@@ -54,6 +55,7 @@ def open_session(settings: Settings) -> Session:
         warehouse.local.services.ServiceError: the local warehouse did not start.
         snowflake.connector.errors.Error: Snowflake refused the connection.
     """
+    settings = with_airflow_connections(settings)
     with _without_container_worker():
         from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
 
@@ -91,6 +93,7 @@ def open_lake(settings: Settings, url: str = "") -> Lake:
     """The lake of the settings, or the landing folder or bucket at `url`."""
     from flows.lake import open_lake as open_url
 
+    settings = with_airflow_connections(settings)
     secret = settings.aws_secret_access_key
     return open_url(
         url or settings.lake,
@@ -114,6 +117,7 @@ def open_kinesis_client(settings: Settings) -> Any:  # noqa: ANN401
     from botocore.config import Config
     from prefect_aws import AwsCredentials, S3Bucket
 
+    settings = with_airflow_connections(settings)
     endpoint_url = settings.aws_endpoint_url
     if settings.kinesis == "embedded":
         from warehouse.local.services import AWS, ensure_running
@@ -155,6 +159,7 @@ def open_kinesis_client(settings: Settings) -> Any:  # noqa: ANN401
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """The environment variables that `dbt/profiles.yml` and `dbt/dbt_project.yml` read."""
+    settings = with_airflow_connections(settings)
     values = {
         "CUSTOMER_ANALYTICS_TARGET": settings.target,
         "CUSTOMER_ANALYTICS_DATABASE": settings.database.upper(),

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     stage."""
     snowflake_block: str = ""
     """Name of a saved Prefect `SnowflakeConnector` block to use instead of the fields above."""
+    snowflake_airflow_connection: str = ""
+    """Id of an Airflow connection of type `snowflake` that supplies the fields above to tasks run by Airflow."""
     database: str = "ANALYTICS"
 
     # S3 --------------------------------------------------------------------------------------------------------------
@@ -73,6 +75,8 @@ class Settings(BaseSettings):
     aws_secret_access_key: SecretStr | None = None
     s3_block: str = ""
     """Name of a saved Prefect `S3Bucket` block to take credentials from instead of the fields above."""
+    aws_airflow_connection: str = ""
+    """Id of an Airflow connection of type `aws` that supplies the fields above to tasks run by Airflow."""
 
     # Business --------------------------------------------------------------------------------------------------------
     shop_timezone: str = "Europe/London"
@@ -167,7 +171,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:
-        if self.target == "snowflake" and not self.snowflake_block:
+        if self.target == "snowflake" and not self.snowflake_block and not self.snowflake_airflow_connection:
             missing = [name for name in ("snowflake_account", "snowflake_user") if not getattr(self, name)]
             if missing:
                 variables = ", ".join(f"CUSTOMER_ANALYTICS_{name.upper()}" for name in missing)
