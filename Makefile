@@ -31,13 +31,33 @@ $(READY): requirements/dev.txt requirements/bootstrap.txt pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: $(READY) ## Sample shop: landing files to star schema, checks and report
+demo: $(READY) ## Sample shop: files and clicks to star schema, checks and report
 	@if [ ! -d "$$CUSTOMER_ANALYTICS_HOME/landing/shop" ]; then $(BIN)/customer-analytics generate; fi
+	@echo "== Clicks of the shop's last days, some of them unusable on purpose"
+	$(BIN)/customer-analytics generate --clicks
+	@# Status 3: dead letters were found. Lag is not judged here: these records carry the times of the shop's days.
+	CUSTOMER_ANALYTICS_STREAM_LAG_SECONDS=1e9 $(BIN)/customer-analytics stream --once || [ $$? -eq 3 ]
+	@echo "== Visitors of now, read as they come"
+	@$(CLICKS_OF_NOW)
+	@echo "== Files, star schema, checks, report"
 	$(BIN)/customer-analytics run --source shop --engine $(ENGINE)
 	@echo
 	@echo "The report: $$($(BIN)/customer-analytics report)"
 	@echo "Ask the warehouse: $(BIN)/customer-analytics query \"select * from analytics.marts.fact_orders limit 5\""
-	@echo "Stop the local warehouse: $(BIN)/customer-analytics down"
+	@echo "What was refused: $(BIN)/customer-analytics quarantine list"
+	@echo "Stop the local services: $(BIN)/customer-analytics down"
+
+# A consumer beside the player: it gets 30 seconds to join, and after the last click 4 to load it; a minute at most.
+define CLICKS_OF_NOW
+log="$$CUSTOMER_ANALYTICS_HOME/logs/demo-stream.log"; : > "$$log"; \
+$(BIN)/customer-analytics stream --seconds 60 --verbose > "$$log" 2>&1 & consumer=$$!; \
+for _ in $$(seq 60); do grep -q 'reading [0-9]* partitions' "$$log" && break; sleep 0.5; done; \
+$(BIN)/customer-analytics generate --clicks --live --rate 200 --seconds 12; \
+sleep 4; kill -TERM $$consumer 2> /dev/null || true; \
+status=0; wait $$consumer || status=$$?; \
+grep 'records of' "$$log" | tail -1; \
+if [ $$status -ne 0 ] && [ $$status -ne 3 ]; then cat "$$log"; exit $$status; fi
+endef
 
 .PHONY: test
 test: lint ## All checks and tests
