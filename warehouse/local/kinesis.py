@@ -10,7 +10,8 @@ records, no shard ever ends, and nothing expires. Here:
 - Records expire with the stream's retention, closed shards when they have been closed for so long. `trim` makes that
   happen at once.
 - ListShards knows ShardFilter; MillisBehindLatest is how far behind now a reader is; a GetRecords brings at most 10 MB.
-- Calls don't run into each other, and no CloudWatch metrics pile up.
+- Calls don't run into each other, no CloudWatch metrics pile up, and a shard keeps at most 128 MB: what is too much
+  expires, the oldest first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -36,7 +38,8 @@ from moto.kinesis.responses import KinesisResponse
 ITERATOR_SECONDS = 300.0
 MOST_RECORDS = 10_000
 MOST_BYTES = 10 * 1024 * 1024
-HIGHEST_HASH = 2**128 - 1
+MOST_BYTES_KEPT = 128 * 1024 * 1024
+"""Data of a shard. A fifth of it goes at once when it is exceeded, so that this is seldom."""
 VERSION = 2
 CLOSING_COUNT = 2**63 - 1
 """Count in the sequence number that ends a shard: higher than any record's."""
@@ -52,6 +55,27 @@ def sequence_number(created: float, count: int, at: float, shard: int) -> int:
 def shard_of(number: int) -> int | None:
     """The shard that a sequence number names; None if it can't be one."""
     return (number >> 4) & 0xFFFFFFFF if number >> 185 == 1 and number & 0xF == VERSION else None
+
+
+class _Record:
+    """A record as it is kept: moto's own take several times the memory of their data."""
+
+    __slots__ = ("created_at", "data", "partition_key", "sequence_number")
+
+    def __init__(self, sequence_number: int, partition_key: str, data: bytes) -> None:
+        self.sequence_number = sequence_number
+        self.partition_key = partition_key
+        self.data = data
+        self.created_at = time.time()
+
+    def to_json(self) -> dict[str, Any]:
+        """As GetRecords says it."""
+        return {
+            "Data": self.data,
+            "PartitionKey": self.partition_key,
+            "SequenceNumber": str(self.sequence_number),
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp(self.created_at, UTC),
+        }
 
 
 class Shard(models.Shard):
@@ -71,7 +95,8 @@ class Shard(models.Shard):
         self._count = 0
         self.trimmed_before: float | None = None
         self._numbers: list[int] = []
-        self._kept: list[Any] = []
+        self._kept: list[_Record] = []
+        self._bytes = 0
         self.starting_number = sequence_number(self.created_at, 0, self.created_at, shard_id)
         self.ending_number: int | None = None
 
@@ -86,29 +111,45 @@ class Shard(models.Shard):
         self._count += 1
         number = sequence_number(self.created_at, self._count, time.time(), self._shard_id)
         self._numbers.append(number)
-        self._kept.append(models.Record(partition_key, data, number, explicit_hash_key))
+        record = _Record(number, partition_key, base64.b64decode(data))
+        self._kept.append(record)
+        self._bytes += len(record.data)
+        if self._bytes > MOST_BYTES_KEPT:
+            excess, gone = MOST_BYTES_KEPT // 5, 0
+            while excess > 0 and gone < len(self._kept) - 1:
+                excess -= len(self._kept[gone].data)
+                gone += 1
+            self._drop(gone)
         return str(number)
+
+    def _drop(self, gone: int) -> None:
+        """Forget the oldest records, before their time."""
+        self.trimmed_before = self._kept[gone].created_at if gone < len(self._kept) else time.time()
+        self._delete(gone)
+
+    def _delete(self, gone: int) -> None:
+        self._bytes -= sum(len(record.data) for record in self._kept[:gone])
+        del self._kept[:gone], self._numbers[:gone]
 
     def trim(self, horizon: float) -> None:
         """Forget what arrived before the horizon."""
         if self._kept and self._kept[0].created_at < horizon:
             gone = next((i for i, record in enumerate(self._kept) if record.created_at >= horizon), len(self._kept))
-            del self._kept[:gone], self._numbers[:gone]
+            self._delete(gone)
 
     def trim_to(self, number: int) -> None:
         """Forget records before that sequence number."""
         gone = bisect_left(self._numbers, number)
         if gone:
-            self.trimmed_before = self._kept[gone].created_at if gone < len(self._kept) else time.time()
-            del self._kept[:gone], self._numbers[:gone]
+            self._drop(gone)
 
-    def get_records(self, last_sequence_id: int, limit: int | None) -> tuple[list[Any], int, int]:
+    def get_records(self, last_sequence_id: int, limit: int | None) -> tuple[list[_Record], int, int]:
         """Records after a sequence number, the last one's number, and how many milliseconds are left to now."""
         start = bisect_right(self._numbers, last_sequence_id)
-        found: list[Any] = []
+        found: list[_Record] = []
         size = 0
         for record in self._kept[start : start + min(limit or MOST_RECORDS, MOST_RECORDS)]:
-            size += len(record.data) * 3 // 4
+            size += len(record.data)
             if found and size > MOST_BYTES:
                 break
             found.append(record)

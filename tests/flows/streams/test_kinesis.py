@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from flows.connections import open_kinesis_client
 from flows.settings import Settings
@@ -70,14 +71,10 @@ def proxy(address) -> Iterator[FaultProxy]:
 @pytest.fixture
 def through(proxy, settings) -> Any:
     """A client that reaches the service through the proxy."""
-    at_proxy = settings.model_copy(update={"kinesis": "aws", "aws_endpoint_url": proxy.url, "aws_access_key_id": "x"})
-    return open_kinesis_client(at_proxy.model_copy(update={"aws_secret_access_key": settings_secret()}))
-
-
-def settings_secret() -> Any:
-    from pydantic import SecretStr
-
-    return SecretStr("local")
+    credentials = {"aws_access_key_id": "local", "aws_secret_access_key": SecretStr("local")}
+    return open_kinesis_client(
+        settings.model_copy(update={"kinesis": "aws", "aws_endpoint_url": proxy.url, **credentials})
+    )
 
 
 @pytest.fixture
@@ -179,6 +176,38 @@ def read_all(client: Any, stream: str, ledger: dict[str, int] | None = None) -> 
     reader = Reader(KinesisSource(client, stream), ledger)
     reader.read_to_end()
     return reader
+
+
+# Credentials ---------------------------------------------------------------------------------------------------------
+
+
+def test_credentials_come_from_the_block_of_the_lake(settings, monkeypatch):
+    from prefect_aws import AwsCredentials, S3Bucket
+
+    block = S3Bucket(
+        bucket_name="lake",
+        credentials=AwsCredentials(
+            aws_access_key_id="of-the-block", aws_secret_access_key=SecretStr("s"), region_name="eu-north-1"
+        ),
+    )
+    # A saved block needs a Prefect API.
+    monkeypatch.setattr(S3Bucket, "load", lambda name, **more: {"lake": block}[name])
+    made = open_kinesis_client(settings.model_copy(update={"kinesis": "aws", "s3_block": "lake"}))
+    assert made.meta.region_name == "eu-north-1"
+    assert made._request_signer._credentials.access_key == "of-the-block"
+    assert made.meta.endpoint_url == "https://kinesis.eu-north-1.amazonaws.com"
+
+
+def test_a_block_without_aws_credentials_is_refused(settings, monkeypatch):
+    from prefect_aws import MinIOCredentials, S3Bucket
+
+    block = S3Bucket(
+        bucket_name="lake",
+        credentials=MinIOCredentials(minio_root_user="u", minio_root_password=SecretStr("p")),
+    )
+    monkeypatch.setattr(S3Bucket, "load", lambda name, **more: block)
+    with pytest.raises(ValueError, match="MinIOCredentials, which Kinesis can't use"):
+        open_kinesis_client(settings.model_copy(update={"kinesis": "aws", "s3_block": "lake"}))
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

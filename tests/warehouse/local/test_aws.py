@@ -15,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from warehouse.local import kinesis
 from warehouse.local.aws import aws_is_ready, trim_shard, trim_stream
-from warehouse.local.kinesis import ITERATOR_SECONDS
 from warehouse.local.services import AWS, ServiceStatus, ensure_running, start_service, stop_service
 
 _names = count()
@@ -200,7 +200,7 @@ def test_iterators_expire_after_five_minutes(client, stream):
     iterator = client.get_shard_iterator(StreamName=stream, ShardId=FIRST, ShardIteratorType="LATEST")["ShardIterator"]
     fields = json.loads(base64.b64decode(iterator))
     assert abs(float(fields[1]) - life.timestamp()) < 0.01
-    fields[4] -= ITERATOR_SECONDS + 1
+    fields[4] -= kinesis.ITERATOR_SECONDS + 1
     old = base64.b64encode(json.dumps(fields).encode()).decode()
     with pytest.raises(client.exceptions.ExpiredIteratorException):
         client.get_records(ShardIterator=old)
@@ -232,6 +232,17 @@ def test_records_expire_on_request(home, client, stream):
         trim_stream(address, "no-such", before)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         trim_shard(address, stream, THIRD, 1)
+
+
+def test_a_shard_keeps_the_newest_of_too_much(monkeypatch):
+    monkeypatch.setattr(kinesis, "MOST_BYTES_KEPT", 1000)
+    shard = kinesis.Shard(0, 0, 2**128 - 1)
+    numbers = [int(shard.put_record("k", base64.b64encode(b"x" * 100).decode(), "")) for _ in range(25)]
+    records, last, _ = shard.get_records(0, None)
+    assert 8 <= len(records) <= 10
+    assert [record.sequence_number for record in records] == numbers[-len(records) :]
+    assert last == numbers[-1]
+    assert shard.trimmed_before == records[0].created_at
 
 
 def test_closed_shards_expire_and_open_ones_say_whether_they_may_have_lost_records(home, client, stream):
