@@ -367,7 +367,10 @@ class _PipeLoad:
         said = f"pipe {self.pipe.name} finished no file for {timeout_seconds:.0f} s: it is {status.execution_state}"
         said += f" with {status.pending_files} files pending" + (f" ({status.error})" if status.error else "")
         if status.execution_state == "PAUSED":
-            return f"{said}. Resume it: ALTER PIPE {self.pipe.name} SET PIPE_EXECUTION_PAUSED = FALSE"
+            return (
+                f"{said}. Resume it: ALTER PIPE {self.pipe.name} SET PIPE_EXECUTION_PAUSED = FALSE; or DROP PIPE "
+                f"{self.pipe.name} and load by COPY (load_method=copy)"
+            )
         if self.pipe.auto_ingest and not status.pending_files:
             return (
                 f"{said}. Do the bucket's notifications reach it? DESC PIPE {self.pipe.name} names its "

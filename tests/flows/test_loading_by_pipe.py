@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from moto.server import ThreadedMotoServer
 
 from flows.connections import open_session
 from flows.results import LoadSummary, RunIdentity
@@ -21,10 +27,10 @@ from flows.steps.ingestion import discover_files, load_staged, stage_files
 from flows.steps.runs import begin_run
 from warehouse import snowpipe
 from warehouse.loading import LoadError
-from warehouse.local.services import WAREHOUSE, stop_service
+from warehouse.local.services import WAREHOUSE, ensure_running, stop_service
 from warehouse.sample import generate_shop
 from warehouse.session import Session
-from warehouse.snowpipe import pipe_status
+from warehouse.snowpipe import Pipe, PipeLoadError, define_pipe, load_by_pipe, pipe_status
 
 PIPE = "RAW.ORDER_LINES_PIPE"
 TABLES = ("order_lines", "customers", "products", "fx_rates")
@@ -329,3 +335,152 @@ def test_a_pipe_stopped_by_a_replaced_stage_is_created_anew(
     assert contents(settings) == copied[1]
     with opened(settings) as session:
         assert pipe_status(session, PIPE).execution_state == "RUNNING"
+
+
+def test_a_server_that_dies_with_files_queued_loads_them_by_the_next_run(
+    settings: Settings, shop: Path, copied: tuple[LoadSummary, dict[str, list[str]]]
+) -> None:
+    run = stage(settings, shop)
+    load_staged(run, settings)
+    with opened(settings) as session:
+        session.execute("drop pipe raw.order_lines_pipe")
+        session.execute("truncate table raw.order_lines")
+        session.execute("update ops.files set state = 'staged' where entity = 'order_lines'")
+        define_pipe(session, Pipe("RAW.ORDER_LINES", "RAW.LAKE", "staged/order_lines"))
+        session.execute(f"alter pipe {PIPE} set pipe_execution_paused = true")
+    loader = multiprocessing.get_context("fork").Process(target=lambda: load_staged(run, settings))
+    loader.start()
+    deadline = time.monotonic() + 60
+    with opened(settings) as session:
+        while not pipe_status(session, PIPE).pending_files:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    server = psutil.Process(ensure_running(settings.home).pid)
+    server.send_signal(signal.SIGKILL)
+    server.wait(30)
+    # The loader would wait for its warehouse for minutes; it dies as well.
+    loader.kill()
+    loader.join(30)
+    with opened(settings) as session:
+        assert pipe_status(session, PIPE).pending_files == 0
+        session.execute(f"alter pipe {PIPE} set pipe_execution_paused = false")
+    load_staged(run, settings)
+    assert contents(settings) == copied[1]
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, Any]]:
+    """Settings of a lake in S3, which the local warehouse does not read."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"aws_access_key_id": "test-key", "aws_secret_access_key": "test-secret"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="eu-west-1", **keys)
+    client.create_bucket(Bucket="lake-bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield {"aws_endpoint_url": endpoint, "lake_url": "s3://lake-bucket/lake", **keys}
+    server.stop()
+
+
+def test_files_of_a_bucket_are_put_and_loaded_by_pipes_over_the_uploads(
+    settings: Settings, shop: Path, bucket: dict[str, Any], copied: tuple[LoadSummary, dict[str, list[str]]]
+) -> None:
+    settings = Settings(home=settings.home, load_method="snowpipe", snowpipe_timeout_seconds=30.0, **bucket)
+    load_staged(stage(settings, shop), settings)
+    assert contents(settings) == copied[1]
+    with opened(settings) as session:
+        definitions = {row["definition"] for row in session.rows("show pipes in schema raw")}
+        assert all("@RAW.UPLOADS/staged/" in definition for definition in definitions), "pipes follow the lake"
+        session.execute("delete from raw.customers")
+        session.execute("update ops.files set state = 'staged' where entity = 'customers'")
+    load_staged(begin_run("ingest_batch", "shop", str(shop), "", "", None, settings), settings)
+    assert contents(settings) == copied[1]
+
+
+CLICKS = Pipe("RAW.CLICK_EVENTS", "RAW.LAKE", "staged/click_events", copy_statement="copy_click_events")
+BATCHES = {
+    f"staged/click_events/shop/clicks/1/{partition}/0-{9 + partition}.parquet": 10 + partition for partition in range(4)
+}
+
+
+@pytest.fixture
+def clicks(settings: Settings) -> Iterator[Session]:
+    """Micro-batches in the lake, a session, and the pipe of clicks, which has loaded nothing."""
+    for key, rows in BATCHES.items():
+        path = Path(settings.lake) / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(
+            pa.table(
+                {
+                    "payload": [json.dumps({"event_id": f"{path.parent.name}-{number}"}) for number in range(rows)],
+                    "_source_system": ["shop"] * rows,
+                    "_topic": ["clicks"] * rows,
+                    "_epoch": pa.array([1] * rows, pa.int64()),
+                    "_partition": [path.parent.name] * rows,
+                    "_offset": [str(number) for number in range(rows)],
+                    "_published_at": pa.array([None] * rows, pa.timestamp("us")),
+                    "_source_file": [key] * rows,
+                    "_batch_id": ["a run"] * rows,
+                    "_ingested_at": pa.array([0] * rows, pa.timestamp("us")),
+                }
+            ),
+            path,
+        )
+    with opened(settings) as session:
+        session.execute("truncate table raw.click_events")
+        session.execute(f"create or replace stage raw.lake url = 'file://{settings.lake}/'")
+        session.execute("drop pipe if exists raw.click_events_pipe")
+        yield session
+        session.execute("drop pipe if exists raw.click_events_pipe")
+
+
+def load_clicks(session: Session, pipe: Pipe = CLICKS, **options: Any) -> list[tuple[str, int]]:
+    """As a stream's consumer would: batches are counted by their file."""
+
+    def count_rows(_keys: Any) -> dict[str, int]:
+        found = session.rows("select _source_file, count(*) as n from raw.click_events group by _source_file")
+        return {row["_source_file"]: row["n"] for row in found}
+
+    def copy_file(key: str) -> int:
+        raise LoadError(f"{key} should have been loaded by the pipe")
+
+    chosen = {"count_rows": count_rows, "copy_file": copy_file, "upload": None, "timeout_seconds": 20.0, **options}
+    return sorted(
+        (file.staged_key, file.rows_loaded) for done in load_by_pipe(session, pipe, BATCHES, **chosen) for file in done
+    )
+
+
+def test_micro_batches_of_clicks_go_through_a_pipe_with_a_transformation(clicks: Session) -> None:
+    define_pipe(clicks, CLICKS)
+    assert load_clicks(clicks) == sorted(BATCHES.items())
+    assert load_clicks(clicks) == sorted(BATCHES.items()), "what is in the table is not loaded again"
+    assert clicks.scalar("select count(*) from raw.click_events") == sum(BATCHES.values())
+    assert clicks.scalar("select count(distinct payload:event_id::varchar) from raw.click_events") == sum(
+        BATCHES.values()
+    )
+
+
+def test_a_pipe_that_waits_for_notifications_is_told_when_none_comes(clicks: Session) -> None:
+    pipe = Pipe("RAW.CLICK_EVENTS", "RAW.LAKE", "staged/click_events", "copy_click_events", auto_ingest=True)
+    define_pipe(clicks, pipe)
+    started = time.monotonic()
+    assert load_clicks(clicks, pipe, notification_seconds=2.0) == sorted(BATCHES.items())
+    assert time.monotonic() - started >= 2.0
+    clicks.execute("truncate table raw.click_events")
+    clicks.execute("drop pipe raw.click_events_pipe")
+    define_pipe(clicks, pipe)
+    notified = threading.Timer(1.0, lambda: clicks.execute("alter pipe raw.click_events_pipe refresh"))
+    notified.start()
+    assert load_clicks(clicks, pipe, notification_seconds=30.0) == sorted(BATCHES.items()), "a notification is enough"
+    clicks.execute("truncate table raw.click_events")
+    with pytest.raises(PipeLoadError, match=r"4 files wait .*notifications.*notification_channel") as told:
+        load_clicks(clicks, pipe, notification_seconds=30.0, timeout_seconds=1.5)
+    assert told.value.waiting == sorted(BATCHES)
+
+
+def test_what_the_caller_could_not_copy_is_an_error_that_names_the_file(clicks: Session) -> None:
+    define_pipe(clicks, CLICKS)
+    load_clicks(clicks)
+    clicks.execute("truncate table raw.click_events")
+    with pytest.raises(PipeLoadError, match=r"4 files failed.*should have been loaded by the pipe") as told:
+        load_clicks(clicks)
+    assert sorted(told.value.failed) == sorted(BATCHES)

@@ -12,9 +12,8 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import duckdb
 import pyarrow as pa
@@ -25,6 +24,7 @@ from sqlglot import Expr, exp
 
 from warehouse.local.definitions import duckdb_name
 from warehouse.local.results import StatementResult
+from warehouse.local.stages import StagedFile, files_of_stage
 
 if TYPE_CHECKING:
     from warehouse.local.session import LocalSession
@@ -79,21 +79,6 @@ class CopyOptions:
     match: str = "NONE"
     force: bool = False
     purge: bool = False
-
-
-@dataclass
-class StagedFile:
-    """One file: its path here and under its stage, its name in results, and its identity in the load history.
-
-    In COPY_HISTORY it is a name relative to a location: the stage with the path that COPY names.
-    """
-
-    path: str
-    relative: str
-    shown: str
-    url: str
-    location: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -227,88 +212,7 @@ def files_of_copy(session: LocalSession, copy: exp.Copy, options: CopyOptions, p
     Raises:
         ProgrammingError: there is no such stage, or a file of FILES is missing.
     """
-    reference = stage_of_copy(copy)
-    if reference.startswith("@"):
-        stage_name, _, path = reference[1:].partition("/")
-        root, internal_name = _stage_root(session, stage_name)
-    else:
-        root, internal_name, path = reference, None, ""
-    folder = _local_path(root)
-    shown_prefix = f"{internal_name.lower()}/" if internal_name else ""
-    if options.files is not None:
-        names = [f"{path}{'' if not path or path.endswith('/') else '/'}{name}" for name in options.files]
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise ProgrammingError(
-                msg=f"Remote file '{folder / missing[0]}' was not found ({len(missing)} of {len(names)} files of "
-                f"FILES are missing under {reference}). There are several potential causes: the file might not exist, "
-                "or its name has another case.",
-                errno=91016,
-                sqlstate="22000",
-            )
-    else:
-        names = sorted(
-            str(PurePosixPath(found.relative_to(folder)))
-            for found in folder.rglob("*")
-            if found.is_file() and not found.name.startswith(".")
-        )
-        names = [name for name in names if name.startswith(path + prefix)]
-    if options.pattern is not None:
-        pattern = re.compile(options.pattern)
-        names = [name for name in names if pattern.fullmatch(f"{shown_prefix}{name}") or pattern.fullmatch(name)]
-    url_root = root.rstrip("/")
-    location_root = (
-        "stages/" + str(PurePosixPath(root).relative_to(stages.LOCAL_BUCKET_PATH)) if internal_name else url_root
-    )
-    return [
-        StagedFile(
-            path=str(folder / name),
-            relative=name,
-            shown=f"{shown_prefix}{name}" if internal_name else f"{url_root}/{name}",
-            url=f"{url_root}/{name}",
-            location=f"{location_root}/{path}",
-            name=name[len(path) :].lstrip("/"),
-        )
-        for name in names
-    ]
-
-
-def _stage_root(session: LocalSession, stage_name: str) -> tuple[str, str | None]:
-    database, schema, name = stages.parts_from_var(stage_name, session.database, session.schema)
-    full_name = f"{database}.{schema}.{name}"
-    if stages.is_table_stage(name):
-        return stages.internal_dir(full_name), name
-    url, _created_on = stage_row(session, f"@{stage_name}")
-    return (url, None) if url else (stages.internal_dir(full_name), name)
-
-
-def stage_row(session: LocalSession, reference: str) -> tuple[str, datetime | None]:
-    """URL and time of creation of the stage in `@stage/path`; a table's own stage and a path have neither.
-
-    Raises:
-        ProgrammingError: there is no such stage.
-    """
-    if not reference.startswith("@"):
-        return "", None
-    database, schema, name = stages.parts_from_var(reference[1:].partition("/")[0], session.database, session.schema)
-    if stages.is_table_stage(name):
-        return "", None
-    found = session.engine.metadata_rows(
-        "SELECT url, created_on FROM _fs_global._fs_information_schema._fs_stages "
-        "WHERE database_name = ? AND schema_name = ? AND name = ?",
-        [database, schema, name],
-    )
-    if not found:
-        raise stages.not_found_error(f"{database}.{schema}.{name}")
-    url, created_on = found[0]
-    return url, created_on
-
-
-def _local_path(root: str) -> Path:
-    parsed = urlparse(root)
-    if parsed.scheme in ("", "file"):
-        return Path(unquote(parsed.path) if parsed.scheme else root)
-    raise _unsupported(f"a stage at {parsed.scheme}://")
+    return files_of_stage(session, stage_of_copy(copy), names=options.files, pattern=options.pattern, prefix=prefix)
 
 
 def loaded_by_copy(session: LocalSession, name: tuple[str, str, str], urls: list[str]) -> set[str]:

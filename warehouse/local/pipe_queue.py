@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from warehouse.local.copy_into import StagedFile
+    from warehouse.local.stages import StagedFile
 
 
 @dataclass(frozen=True)

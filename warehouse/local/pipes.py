@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
 from warehouse.local import dialect
-from warehouse.local.copy_into import files_of_copy, loaded_by_copy, read_options, stage_of_copy, stage_row
+from warehouse.local.copy_into import files_of_copy, loaded_by_copy, read_options, stage_of_copy
 from warehouse.local.definitions import duckdb_name
+from warehouse.local.stages import stage_row
 from warehouse.local.statements import split_name
 
 if TYPE_CHECKING:
@@ -132,9 +134,7 @@ class Pipe:
 
     def copy(self) -> exp.Copy:
         """The COPY statement, parsed, identifiers in capitals."""
-        parsed = dialect.upper_case_identifiers(dialect.parse_statement(self.definition))
-        assert isinstance(parsed, exp.Copy)
-        return parsed
+        return _parsed_copy(self.definition).copy()
 
 
 class PipeStatements:
@@ -457,6 +457,13 @@ class PipeStatements:
         translated = self.session.cursor()._transform(select, placeholders)
         row = self.session._duck_conn.execute(translated.sql(dialect="duckdb"), placeholders or None).fetchall()[0]
         return row[0]
+
+
+@lru_cache(maxsize=100)
+def _parsed_copy(text: str) -> exp.Copy:
+    parsed = dialect.upper_case_identifiers(dialect.parse_statement(text))
+    assert isinstance(parsed, exp.Copy)
+    return parsed
 
 
 def find_pipe(engine: LocalWarehouse, name: tuple[str, str, str]) -> Pipe | None:

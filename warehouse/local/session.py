@@ -9,6 +9,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -28,6 +29,7 @@ from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LocksClosedError, LockTimeoutError
 from warehouse.local.pipes import PipeStatements
 from warehouse.local.results import StatementResult
+from warehouse.local.stages import list_stage
 from warehouse.local.statements import AccountStatements, split_name, strip_comments
 from warehouse.local.translation import TransformChain
 
@@ -386,8 +388,12 @@ class LocalCursor(FakeSnowflakeCursor):
                 errno=625,
                 sqlstate="40001",
             )
-        for statements in (AccountStatements(self.session), PipeStatements(self.session)):
-            answer = statements.answer(sql)
+        for answer_of in (
+            AccountStatements(self.session).answer,
+            PipeStatements(self.session).answer,
+            partial(list_stage, self.session),
+        ):
+            answer = answer_of(sql)
             if isinstance(answer, str):
                 return message_result(answer)
             if answer is not None:

@@ -211,6 +211,14 @@ def stages_are_folders(cursor: SnowflakeCursor) -> None:
 
 
 @difference
+def list_has_no_md5(cursor: SnowflakeCursor, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n")
+    cursor.execute(f"create or replace stage listed url = 'file://{tmp_path}/'")
+    name, size, md5, _changed = cursor.execute("list @listed").fetchone()
+    assert (name, size, md5) == (f"file://{tmp_path}/a.csv", 2, None)
+
+
+@difference
 def copy_aborts_on_errors(cursor: SnowflakeCursor) -> None:
     cursor.execute("create or replace stage somewhere")
     cursor.execute("create or replace table landing (v varchar)")

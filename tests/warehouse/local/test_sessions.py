@@ -130,6 +130,8 @@ def test_csv_is_put_and_copied_from_a_nested_path_of_an_internal_stage(cursor: S
     put = rows(cursor, f"put 'file://{file}' @inbox/deep/er auto_compress = true")
     assert put[0][1] == "people.csv.gz"
     assert [row[0] for row in rows(cursor, "list @inbox")] == ["inbox/deep/er/people.csv.gz"]
+    assert len(rows(cursor, "ls @analytics.ops.inbox/deep/ pattern = '.*[.]gz'")) == 1
+    assert rows(cursor, "list @inbox/other/") == rows(cursor, "list @inbox pattern = '.*[.]csv'") == []
     cursor.execute("create or replace table people (id number(38,0), name varchar)")
     csv = "(type = csv skip_header = 1 field_optionally_enclosed_by = '\"')"
     assert rows(cursor, f"copy into people from @inbox/deep/ file_format = {csv}")[0][:4] == (
