@@ -640,7 +640,7 @@ def quarantine_list(
 ) -> None:
     """List refused records and files, and dead letters of streams, latest first."""
     from flows.connections import open_session
-    from flows.steps.replaying import require_migrated
+    from flows.quarantine import require_migrated
     from warehouse.session import statement
 
     if state not in ("", "open", "replayed"):
@@ -667,7 +667,7 @@ def quarantine_show(
 ) -> None:
     """Show one entry: where it was, why it was refused, and its bytes."""
     from flows.connections import open_lake, open_session
-    from flows.steps.replaying import QuarantineError, describe_entry, find_entries, read_value, require_migrated
+    from flows.quarantine import QuarantineError, describe_entry, find_entries, read_value, require_migrated
 
     settings = _settings()
     lake = open_lake(settings)

@@ -60,6 +60,10 @@ class Layout:
     """Columns of the file that no contract column is mapped to."""
     missing_columns: list[str] = field(default_factory=list)
     """Source columns of the mapping that the file lacks, none of them required."""
+    header: bytes | None = None
+    """The line that names the columns, as it came, without its line end; None where there is none."""
+    encoding: str = ""
+    """Of the header: the mapping's, with the byte order that a mark told."""
 
 
 class Reader(Protocol):

@@ -31,6 +31,7 @@ class CsvReader(LineReader):
         super().__init__(mapping, chunks, block_bytes)
         self._positions: dict[str, int] = {}
         """Contract column → 0-based field."""
+        self._header = b""
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader.blocks`."""
@@ -43,6 +44,8 @@ class CsvReader(LineReader):
             if names is None:
                 return
             self._positions, self.layout = match_columns(self._mapping, names, what="header")
+            self.layout.header = self._header
+            self.layout.encoding = self._transcoder.encoding if self._transcoder else self._mapping.encoding
             fields = len(names)
         else:
             self._positions = {column: int(place) - 1 for column, place in self._mapping.columns.items()}
@@ -94,6 +97,7 @@ class CsvReader(LineReader):
                     f"the header holds byte {error.object[error.start]:#04x}, which is no {self._mapping.encoding}; "
                     "correct the mapping's encoding",
                 ) from None
+            self._header = self._original(data[start:end].strip(b"\r\n"))
             taken = min(end + 1, len(data))
             self._lines += data.count(newline, 0, taken)
             self._offset += taken

@@ -51,6 +51,10 @@ class LineReader:
         self._offset = 0
         """Bytes before the data at hand."""
 
+    def _original(self, piece: bytes) -> bytes:
+        """The bytes that a piece of the data at hand was made of."""
+        return self._transcoder.original(piece) if self._transcoder is not None else piece
+
     def _begin(self) -> tuple[bytes, bool]:
         """The file's beginning, at least a line of it, without its byte order mark; and whether that is all."""
         data, ended = self._fill(b"", self._block_bytes)
@@ -138,7 +142,7 @@ class LineReader:
             source_row=self.records + record + 1,
             line_number=self._lines + int(scan.first_lines[record]) + 1,
             byte_offset=None if self._transcoder is not None else self._offset + start,
-            raw_bytes=self._transcoder.original(raw) if self._transcoder is not None else raw,
+            raw_bytes=self._original(raw),
             reason_code=reason_code,
             reason=reason,
         )

@@ -47,11 +47,13 @@ class GrowingParquet:
         while self._pending_rows >= ROW_GROUP_ROWS:
             self._flush(ROW_GROUP_ROWS)
 
-    def publish(self, key: str) -> None:
-        """Finishes the file and gives it its name in the lake."""
+    def publish(self, key: str, footer: dict[bytes, bytes] | None = None) -> None:
+        """Finishes the file, with key-value metadata in its footer, and gives it its name in the lake."""
         self._flush(self._pending_rows)
         if self._writer is None or self._path is None:
             raise RuntimeError(f"{key} cannot be published: it has no row")
+        if footer:
+            self._writer.add_key_value_metadata(footer)
         self._writer.close()
         self._writer = None
         self._lake.publish(self._path, key)

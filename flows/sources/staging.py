@@ -5,22 +5,25 @@ The same file, mapping and run give the same bytes under the same keys, so a kil
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from flows.lake import Lake, key_name
-from flows.sources.blocks import Block, FileRefusedError, RefusedRecord
+from flows.sources.blocks import Block, FileRefusedError, Layout, RefusedRecord
 from flows.sources.control_totals import ControlTotals
 from flows.sources.decompression import READ_CHUNK_BYTES
 from flows.sources.mapping import EntityMapping, MappingError, SourceMapping
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
+
+LAYOUT_KEY = b"customer_analytics.layout"
+"""In the footer of a quarantine file: the header's bytes and the encoding, as JSON."""
 
 
 class StagedFile(BaseModel):
@@ -81,6 +87,7 @@ def stage_file(
     batch_id: str,
     ingested_at: datetime,
     read_block_bytes: int,
+    bytes_key: str = "",
 ) -> StagedFile:
     """Stages one landing file and says what became of it. A bad file is a result, not an error.
 
@@ -98,21 +105,17 @@ def stage_file(
         batch_id: the run's id, for lineage.
         ingested_at: the run's start, for lineage; a time without a timezone is taken for UTC.
         read_block_bytes: decompressed bytes held at a time; bounds memory, does not change the result.
+        bytes_key: where in `landing` the bytes lie, if not under `key`: a refused file that the lake has kept.
 
     Raises:
         MappingError: the mapping has no such entity.
         flows.lake.ObjectNotFoundError: there is no such file.
         SourceChangedError: somebody wrote to the file while it was read.
     """
-    try:
-        entity_mapping = mapping.entities[entity]
-    except KeyError:
-        known = ", ".join(mapping.entities)
-        raise MappingError(f"source {mapping.source}: no entity {entity!r} in its mapping, expected {known}") from None
-    if ingested_at.tzinfo is not None:
-        ingested_at = ingested_at.astimezone(UTC).replace(tzinfo=None)
+    entity_mapping = _entity_mapping(mapping, entity)
+    ingested_at = _utc(ingested_at)
     with contextlib.ExitStack() as resources:
-        content = _fetch(landing, lake, key, read_block_bytes, resources)
+        content = _fetch(landing, lake, bytes_key or key, read_block_bytes, resources)
         job = _Job(
             lake=lake,
             mapping=mapping,
@@ -126,11 +129,12 @@ def stage_file(
         staged = resources.enter_context(GrowingParquet(lake, job.written_schema()))
         quarantine = resources.enter_context(GrowingParquet(lake, quarantine_schema()))
         result = job.run(staged, quarantine, read_block_bytes)
-        if result.reason_code is not None and result.rows_in == 0:
-            lake.copy_in(landing, key, f"quarantine/{mapping.source}/files/{content.hash}/{key_name(key)}")
+        kept_key = refused_file_key(mapping.source, content.hash, key)
+        if result.reason_code is not None and result.rows_in == 0 and kept_key != bytes_key:
+            lake.copy_in(landing, bytes_key or key, kept_key)
         content.check_unchanged()
         if result.quarantine_key is not None:
-            quarantine.publish(result.quarantine_key)
+            quarantine.publish(result.quarantine_key, job.footer())
         # Last: a staged file that is there is complete, and so is what belongs to it.
         if result.staged_key is not None:
             staged.publish(result.staged_key)
@@ -145,6 +149,146 @@ def stage_file(
         f": {result.reason}" if result.reason else "",
     )
     return result
+
+
+def refused_file_key(source: str, content_hash: str, key: str) -> str:
+    """Where the lake keeps the bytes of a file that was refused as a whole."""
+    return f"quarantine/{source}/files/{content_hash}/{key_name(key)}"
+
+
+def _entity_mapping(mapping: SourceMapping, entity: str) -> EntityMapping:
+    try:
+        return mapping.entities[entity]
+    except KeyError:
+        known = ", ".join(mapping.entities)
+        raise MappingError(f"source {mapping.source}: no entity {entity!r} in its mapping, expected {known}") from None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
+
+
+def _layout_text(layout: Layout) -> dict[str, str]:
+    return {"header": base64.b64encode(layout.header or b"").decode("ascii"), "encoding": layout.encoding}
+
+
+def layout_of_quarantine(lake: Lake, quarantine_key: str) -> Layout | None:
+    """How the file was laid out whose refused records a quarantine file holds; None where it does not tell.
+
+    Raises:
+        flows.lake.ObjectNotFoundError: there is no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    footer = pq.read_metadata(pa.BufferReader(lake.read_bytes(quarantine_key))).metadata or {}
+    if LAYOUT_KEY not in footer:
+        return None
+    found = json.loads(footer[LAYOUT_KEY])
+    return Layout(header=base64.b64decode(found["header"]), encoding=found["encoding"])
+
+
+@dataclass(frozen=True)
+class StagedRecords:
+    """What became of refused records that were read again."""
+
+    staged_key: str
+    """Staged file in the lake; empty where no record is good, or in a trial."""
+    rows: list[int]
+    """Ordinals of the good records in their file."""
+    refused: dict[int, tuple[str, str]]
+    """Ordinals of the others → reason code and reason."""
+    totals: ControlTotals
+    """Of the good records; order lines only."""
+
+
+def stage_records(
+    *,
+    lake: Lake,
+    mapping: SourceMapping,
+    entity: str,
+    key: str,
+    content_hash: str,
+    layout: Layout | None,
+    records: Mapping[int, bytes],
+    batch_id: str,
+    ingested_at: datetime,
+    is_trial: bool = False,
+) -> StagedRecords:
+    """Reads refused records of one file again, each alone, and stages those that are good now.
+
+    Their rows carry the file they came in and their place in it. The staged file is named by the file's content and by
+    what it holds, so that the same records give the same name.
+
+    Args:
+        lake: where the staged file goes.
+        mapping: the file's source, as it is now.
+        entity: which entity of the source the file holds.
+        key: the file, relative to the landing root.
+        content_hash: of the file.
+        layout: its header, where it has one.
+        records: ordinal in the file → bytes.
+        batch_id: the run's id, for lineage.
+        ingested_at: the run's start, for lineage.
+        is_trial: write nothing.
+
+    Raises:
+        MappingError: the mapping has no such entity.
+    """
+    entity_mapping = _entity_mapping(mapping, entity)
+    if layout is not None and entity_mapping.encoding.lower().replace("_", "-") in ("utf-16", "utf-32"):
+        entity_mapping = entity_mapping.model_copy(update={"encoding": layout.encoding})
+    job = _Job(
+        lake=lake,
+        mapping=mapping,
+        entity=entity,
+        entity_mapping=entity_mapping,
+        key=key,
+        content=_Content(content_hash, 0, io.BytesIO, lambda: None),
+        batch_id=batch_id,
+        ingested_at=_utc(ingested_at),
+    )
+    header = layout.header if layout is not None and entity_mapping.header else None
+    good: list[int] = []
+    refused: dict[int, tuple[str, str]] = {}
+    digest = hashlib.sha256(entity_mapping.fingerprint().encode())
+    with GrowingParquet(lake, job.written_schema()) as staged:
+        for row, content in sorted(records.items()):
+            try:
+                block = _only_record(entity_mapping, header, content)
+            except FileRefusedError as refusal:
+                refused[row] = (refusal.reason_code, refusal.reason)
+                continue
+            block.source_rows = np.array([row], dtype=np.int64)
+            staged.write(job.staged_table(block))
+            digest.update(f"{row} {hashlib.sha256(content).hexdigest()}\n".encode())
+            good.append(row)
+        staged_key = ""
+        if good and not is_trial:
+            name = f"{content_hash}-replayed-{digest.hexdigest()[:32]}.parquet"
+            staged_key = f"staged/{entity}/{mapping.source}/{name}"
+            staged.publish(staged_key)
+    return StagedRecords(staged_key, good, refused, job.totals)
+
+
+def _only_record(mapping: EntityMapping, header: bytes | None, content: bytes) -> Block:
+    """The one good record that these bytes are, read as a file of its own.
+
+    Raises:
+        FileRefusedError: they are none, or several.
+    """
+    line_end = "\n".encode(mapping.encoding) if mapping.encoding.lower() not in ("utf-16", "utf-32") else b"\n\0"
+    lines = [content] if header is None else [header, content]
+    reader = open_reader(
+        mapping, stream=io.BytesIO(line_end.join(lines) + line_end), key="record", block_bytes=len(content) + (1 << 16)
+    )
+    blocks = list(reader.blocks())
+    for block in blocks:
+        for record in block.refused:
+            raise FileRefusedError(record.reason_code, record.reason)
+    if reader.records != 1:
+        raise FileRefusedError("not_one_record", f"these bytes are {reader.records} records, expected one")
+    return next(block for block in blocks if len(block.source_rows))
 
 
 class SourceChangedError(RuntimeError):
@@ -227,13 +371,18 @@ class _Job:
     batch_id: str
     ingested_at: datetime
     totals: ControlTotals = field(default_factory=ControlTotals)
+    layout: Layout = field(default_factory=Layout)
+
+    def footer(self) -> dict[bytes, bytes]:
+        """What a record of the file can't be read without, for the footer of its quarantine file."""
+        return {LAYOUT_KEY: json.dumps(_layout_text(self.layout)).encode()} if self.layout.header is not None else {}
 
     def run(self, staged: GrowingParquet, quarantine: GrowingParquet, block_bytes: int) -> StagedFile:
         try:
             reader = open_reader(self.entity_mapping, stream=self.content.open(), key=self.key, block_bytes=block_bytes)
             for block in reader.blocks():
                 if len(block.source_rows):
-                    staged.write(self._staged_table(block))
+                    staged.write(self.staged_table(block))
                 if block.refused:
                     quarantine.write(self._quarantine_table(block.refused))
         except FileRefusedError as refusal:
@@ -242,6 +391,7 @@ class _Job:
             what = "the file holds 0 bytes" if self.content.size == 0 else "the file holds no data record"
             return self._whole(quarantine, "empty", "no_rows", f"{what}; expected at least one")
         is_order_lines = self.entity == "order_lines"
+        self.layout = reader.layout
         return StagedFile(
             source=self.mapping.source,
             entity=self.entity,
@@ -287,7 +437,7 @@ class _Job:
     def _quarantine_key(self) -> str:
         return f"quarantine/{self.mapping.source}/{self.content.hash}.parquet"
 
-    def _staged_table(self, block: Block) -> pa.Table:
+    def staged_table(self, block: Block) -> pa.Table:
         """The block in contract order: defaults and constants filled in, numbers and times written one way."""
         import pyarrow as pa
 

@@ -96,6 +96,11 @@ class Transcoder:
             self._encoding = f"{name}-be" if first.startswith(big) else f"{name}-le"
         return first.removeprefix(big if self._encoding.endswith("be") else little)
 
+    @property
+    def encoding(self) -> str:
+        """The encoding, with its byte order once that is known."""
+        return self._encoding
+
     def original(self, piece: bytes) -> bytes:
         """The exact bytes that this piece of the transcoded text was made of."""
         tail = b""

@@ -147,7 +147,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
         with session.transaction():
             staged_at = ledger.utc_now()
             ledger.record_staged(
-                session, [_ledger_row(file, row["etag"], staged_at) for file, row in zip(staged, rows, strict=True)]
+                session, [ledger_row(file, row["etag"], staged_at) for file, row in zip(staged, rows, strict=True)]
             )
             if quarantined:
                 ledger.forget_quarantine(session, run.source, [Path(key).stem for key in quarantined])
@@ -164,7 +164,8 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     )
 
 
-def _ledger_row(file: StagedFile, etag: str, staged_at: str) -> dict[str, Any]:
+def ledger_row(file: StagedFile, etag: str, staged_at: str) -> dict[str, Any]:
+    """What staging made of a file, as `record_staged_files.sql` takes it."""
     names = (
         "entity",
         "state",

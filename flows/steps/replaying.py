@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import logging
-import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.connections import open_lake, open_session
+from flows.quarantine import Entry, QuarantineError, Replayer, asked_by, find_entries, require_migrated
 from flows.results import Result, RunIdentity
 from flows.settings import Settings
-from flows.steps.ingestion import lake_upload, prepare_lake_stage
+from flows.steps.ingestion import lake_upload, load_staged, prepare_lake_stage
 from flows.steps.runs import begin_run
 from warehouse import ledger
 from warehouse.session import Session, statement
 
 if TYPE_CHECKING:
     from flows.lake import Lake
+    from flows.sources.mapping import SourceMapping
     from flows.streams.event_check import EventCheck
-    from flows.streams.replay import DeadLetter, Replayer
+    from flows.streams.replay import DeadLetter
     from flows.streams.staged_events import StreamPartition
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_ID = 6
-"""Characters of an id that must be given at least; they have to tell it from all others."""
 KEPT_TOLD = 1000
 """Entries that stay are named in a summary up to so many; all are counted."""
-
-
-class QuarantineError(ValueError):
-    """What was asked for can't be done; the message names the entry, what was found and the next step."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +40,6 @@ class Selection:
     """All open ones; `source` and `reason_code` narrow it."""
     source: str = ""
     reason_code: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A quarantine entry, by what OPS.QUARANTINE_ENTRIES says of it."""
-
-    entry_id: str
-    kind: str
-    """`record`, `file` or `dead_letter`."""
-    source: str
-    place: str
-    state: str
-    """`open` or `replayed`."""
 
 
 class KeptEntry(Result):
@@ -124,51 +104,11 @@ def replay(
             _refuse_fixed(chosen)
         job = _Job(settings, session, open_lake(settings), fixed=fixed, is_trial=is_trial, on_progress=on_progress)
         job.replayed_before = [entry.entry_id for entry in chosen if entry.state == "replayed"]
-        job.replay_dead_letters(selection, [entry for entry in chosen if entry.state == "open"])
+        still_open = [entry for entry in chosen if entry.state == "open"]
+        job.replay_dead_letters(selection, still_open)
+        job.replay_files(selection, chosen)
+        job.replay_records(selection, still_open)
         return job.finish()
-
-
-def require_migrated(session: Session, settings: Settings) -> None:
-    """See that the warehouse has the tables this needs.
-
-    Raises:
-        QuarantineError: it has not been brought up to date.
-    """
-    from warehouse.migrations import pending
-
-    waiting = pending(session, settings.database)
-    if waiting:
-        raise QuarantineError(
-            f"the warehouse does not have {waiting[0].name} of warehouse/ddl yet; run `customer-analytics migrate`"
-        )
-
-
-def find_entries(session: Session, ids: Sequence[str]) -> list[Entry]:
-    """The entries of these ids, each once, by id; a beginning will do where it fits one entry only.
-
-    Raises:
-        QuarantineError: an id is too short, unknown, or fits several entries; the message names all such ids.
-    """
-    wanted = [text.strip().lower() for text in ids]
-    short = [text for text in wanted if len(text) < SHORTEST_ID]
-    if short:
-        raise QuarantineError(
-            f"{', '.join(map(repr, short))}: too short for an id; give at least {SHORTEST_ID} characters of it"
-        )
-    found: dict[str, list[Entry]] = {text: [] for text in wanted}
-    for row in session.rows(statement("find_quarantine"), [json.dumps(list(found))]):
-        entry = Entry(row["entry_id"], row["kind"], row["source_system"], row["place"], row["state"])
-        found[row["id_start"]].append(entry)
-    unknown = [text for text, entries in found.items() if not entries]
-    if unknown:
-        raise QuarantineError(
-            f"no quarantine entry {', '.join(map(repr, unknown))}; `customer-analytics quarantine list` shows them"
-        )
-    for text, entries in found.items():
-        if len(entries) > 1:
-            shown = ", ".join(entry.entry_id for entry in entries[:5])
-            raise QuarantineError(f"{text} fits {len(entries)} entries ({shown} …); give more characters of the id")
-    return sorted({entries[0] for entries in found.values()}, key=lambda entry: entry.entry_id)
 
 
 def _refuse_fixed(chosen: Sequence[Entry]) -> None:
@@ -199,6 +139,7 @@ class _Job:
     replayed_before: list[str] = field(default_factory=list)
     runs: dict[str, RunIdentity] = field(default_factory=dict)
     _counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    _mappings: dict[str, SourceMapping] = field(default_factory=dict)
 
     # Streams --------------------------------------------------------------------------------------------------------
 
@@ -233,10 +174,9 @@ class _Job:
 
     def _check_of(self, source: str) -> tuple[str, EventCheck | None]:
         """The stream that a source's mapping knows, and what tells its events; None where it knows none."""
-        from flows.sources.mapping import load_mapping
         from flows.streams.event_check import EventCheck
 
-        clicks = load_mapping(source, self.settings.sources_dir).clicks
+        clicks = self._mapping(source).clicks
         if clicks is None:
             return "", None
         return clicks.stream, EventCheck(clicks, max_bytes=self.settings.stream_record_bytes)
@@ -251,13 +191,74 @@ class _Job:
             self._keep(item.letter.letter_id, "dead_letter", item.letter.place, item.reason_code, item.reason)
         self._tell()
 
+    # Batch sources --------------------------------------------------------------------------------------------------
+
+    def replay_files(self, selection: Selection, chosen: Sequence[Entry]) -> None:
+        """Files of the selection that were refused as a whole; then what of such files has been staged is loaded."""
+        from flows.steps.replaying_files import refused_files, replay_file
+
+        ids = [entry.entry_id for entry in chosen if entry.kind == "file" and entry.state == "open"]
+        if ids or selection.everything:
+            for file in refused_files(self.session, ids, selection.source, selection.reason_code):
+                reason = replay_file(
+                    self._replayer(file.source),
+                    file,
+                    self._mapping(file.source),
+                    self._ingested_at(file.source),
+                    self.settings.read_block_bytes,
+                    is_trial=self.is_trial,
+                )
+                if reason is None:
+                    self._count(file.source, "file", 1)
+                else:
+                    self._keep(file.entry_id, "file", file.key, *reason)
+                self._tell()
+        if not self.is_trial:
+            # Also what a replay that died had staged.
+            waiting = self.session.rows(statement("sources_with_replays_to_load"), [selection.source] * 2)
+            for source in (row["source_system"] for row in waiting):
+                if selection.everything or any(entry.source == source for entry in chosen):
+                    load_staged(self._run(source), self.settings)
+
+    def replay_records(self, selection: Selection, chosen: Sequence[Entry]) -> None:
+        """Refused records of the selection."""
+        from flows.steps.replaying_files import record_files, refused_records, replay_records
+
+        ids = [entry.entry_id for entry in chosen if entry.kind == "record"]
+        if not ids and not selection.everything:
+            return
+        for file in record_files(self.session, ids, selection.source, selection.reason_code):
+            for records in refused_records(self.session, file, ids, selection.reason_code):
+                outcome = replay_records(
+                    self._replayer(file.source),
+                    file,
+                    records,
+                    self._mapping(file.source),
+                    self.settings,
+                    self._ingested_at(file.source),
+                    fixed=self.fixed,
+                    is_trial=self.is_trial,
+                )
+                self._count(file.source, "record", outcome.replayed)
+                for record, reason in outcome.kept:
+                    self._keep(record.entry_id, "record", record.place_in(file), *reason)
+                self._tell()
+
+    def _mapping(self, source: str) -> SourceMapping:
+        from flows.sources.mapping import load_mapping
+
+        if source not in self._mappings:
+            self._mappings[source] = load_mapping(source, self.settings.sources_dir)
+        return self._mappings[source]
+
+    def _ingested_at(self, source: str) -> datetime:
+        return datetime.now(UTC) if self.is_trial else self._run(source).ingested_at
+
     # All kinds ------------------------------------------------------------------------------------------------------
 
     def _replayer(self, source: str) -> Replayer:
-        from flows.streams.replay import Replayer
-
         run_id = "" if self.is_trial else self._run(source).run_id
-        return Replayer(self.session, self.lake, lake_upload(self.settings), run_id, _asked_by())
+        return Replayer(self.session, self.lake, lake_upload(self.settings), run_id, asked_by())
 
     def _run(self, source: str) -> RunIdentity:
         """The run that puts entries of a source back; begun when it is first needed."""
@@ -299,78 +300,3 @@ class _Job:
             summary: dict[str, Any] = {"replayed": self._counts.get(source, {})}
             ledger.finish_run(self.session, run.run_id, "completed", summary)
         return self._summary()
-
-
-def _asked_by() -> str:
-    """User and machine, for the ledger."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    return f"{user}@{platform.node()}"
-
-
-# Showing ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EntryDetails:
-    """One entry, whole but for its value."""
-
-    entry: Entry
-    fields: dict[str, object]
-    """What is known of it, by name; bytes as bytes."""
-    file_key: str
-    """Of a refused file: its bytes in the lake; empty where they are not there."""
-
-
-def describe_entry(session: Session, lake: Lake, entry: Entry) -> EntryDetails:
-    """Everything that is known of an entry, its own value (see `read_value`) apart."""
-    file_key = ""
-    if entry.kind == "dead_letter":
-        from flows.streams.staged_events import headers_of_text
-
-        row = session.rows(statement("show_dead_letter"), [entry.entry_id])[0]
-        headers = headers_of_text(row.pop("record_headers") or "[]")
-        fields: dict[str, object] = {"id": entry.entry_id, "kind": entry.kind, **row, "state": entry.state}
-        fields |= {f"header {name}": value for name, value in headers}
-    else:
-        row = session.rows(statement("show_quarantine"), [entry.entry_id])[0]
-        if entry.kind == "file":
-            folder = f"quarantine/{row['source']}/files/{row['source_hash']}/"
-            file_key = next((item.key for item in lake.list(folder)), "")
-        fields = {"id": entry.entry_id, "kind": entry.kind, **row, "state": entry.state}
-        if file_key:
-            fields["the file itself"] = lake.url_of(file_key)
-    for replayed in session.rows(statement("show_replay"), [entry.entry_id]):
-        fixed = replayed.pop("fixed_value")
-        fields |= {name if name != "run_id" else "replay_run_id": value for name, value in replayed.items()}
-        if fixed is not None:
-            fields["fixed_value"] = bytes(fixed)
-    return EntryDetails(entry, fields, file_key)
-
-
-def read_value(session: Session, lake: Lake, details: EntryDetails) -> bytes:
-    """The bytes of an entry, exactly as they came.
-
-    Raises:
-        QuarantineError: it has none (a tombstone), or they are nowhere any more.
-    """
-    entry = details.entry
-    if entry.kind == "dead_letter":
-        from flows.streams.replay import letters_of_ids, read_values
-
-        value = read_values(session, lake, letters_of_ids(session, [entry.entry_id]))[0]
-        if value is None:
-            raise QuarantineError(f"{entry.entry_id} ({entry.place}) is a tombstone: it has no value")
-        return value
-    if entry.kind == "file":
-        if not details.file_key:
-            raise QuarantineError(
-                f"the bytes of {entry.place} are not in the lake ({lake.url}); look where the file landed"
-            )
-        return lake.read_bytes(details.file_key)
-    value = session.scalar(statement("quarantined_bytes"), [entry.entry_id])
-    if value is None:
-        raise QuarantineError(f"{entry.entry_id} ({entry.place}) was refused without bytes of its own; see the file")
-    return bytes(value)

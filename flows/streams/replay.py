@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from warehouse.stream_loading import copy_click_events
 
 if TYPE_CHECKING:
     from flows.lake import Lake
+    from flows.quarantine import Replayer
     from warehouse.session import Session
 
 logger = logging.getLogger(__name__)
@@ -75,31 +75,6 @@ class LetterOutcome:
     replayed: Sequence[DeadLetter]
     """Put back; in a trial, those that would be."""
     kept: Sequence[KeptLetter]
-
-
-@dataclass(frozen=True)
-class Replayer:
-    """Who puts entries back, and with what."""
-
-    session: Session
-    lake: Lake
-    upload: Callable[[str, Path], None] | None
-    """Where the warehouse can't reach the lake; see `warehouse.loading.copy_files`."""
-    run_id: str
-    asked_by: str
-    """User and machine."""
-
-    def entry(self, entry_id: str, kind: str, source: str, staged_key: str, replayed_at: str) -> dict[str, Any]:
-        """A row as `record_replays.sql` takes it."""
-        return {
-            "entry_id": entry_id,
-            "kind": kind,
-            "source_system": source,
-            "staged_key": staged_key,
-            "run_id": self.run_id,
-            "replayed_by": self.asked_by,
-            "replayed_at": replayed_at,
-        }
 
 
 def open_letters(
@@ -236,14 +211,11 @@ def _mark(
     if fixed is not None:
         change = {"fixed_hash": hashlib.sha256(fixed).hexdigest(), "fixed_value": fixed[:TABLE_BYTES].hex()}
     source = part.stream.source_system
-    save_json(
-        session,
-        "record_replays",
-        [
-            replayer.entry(letter.letter_id, "dead_letter", source, staged_key, replayed_at) | change
-            for letter in letters
-        ],
-    )
+    entries = [
+        replayer.entry(letter.letter_id, "dead_letter", source, staged_key, replayed_at) | change for letter in letters
+    ]
+    if replayer.record(entries) != len(letters):
+        raise _TakenError
 
 
 def _batch_row(

@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.connections import open_lake, open_session
+from flows.quarantine import QuarantineError, find_entries
 from flows.settings import Settings, load_settings
 from flows.sources.mapping import ClickMapping, load_mapping
 from flows.steps.ingestion import prepare_lake_stage
-from flows.steps.replaying import QuarantineError, ReplaySummary, Selection, find_entries, replay
+from flows.steps.replaying import ReplaySummary, Selection, replay
 from flows.steps.runs import begin_run
 from flows.streams.consumer import StreamConsumer, StreamLimits
 from flows.streams.staged_events import StreamPartition, dead_letter_id
