@@ -360,6 +360,7 @@ def _play_clicks(
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    forgotten = _forgotten_stream(settings, transport)
     try:
         with open_publisher(settings, transport, stream_name) as publisher:
             publisher.ensure_stream(partitions)
@@ -384,6 +385,11 @@ def _play_clicks(
         f"({played.rate:,.0f}/s): {counts.events:,} events, {counts.duplicates:,} duplicates, "
         f"{sum(counts.poison.values()):,} poison" + (f" ({poison})" if poison else "")
     )
+    if forgotten:
+        err.print(
+            f"{forgotten} had been stopped and keeps nothing: this is a new stream, and `stream` will say so of each "
+            "partition; what it had loaded before stays loaded"
+        )
     if transport == "kinesis" and not live:
         err.print("Kinesis stamps records with the time they arrive: every device's clock will look wrong; see --live")
     elif transport == "kafka" and not live and settings.kafka_bootstrap_servers:
@@ -391,6 +397,17 @@ def _play_clicks(
             "these records carry the times of the shop's days: a topic whose retention.ms is shorter than their age "
             "drops them soon"
         )
+
+
+def _forgotten_stream(settings: Settings, transport: str) -> str:
+    """The service of this machine that is about to start again without the streams it once had; or empty."""
+    from warehouse.local.services import AWS, BROKER, service_status
+
+    service = {"kafka": BROKER, "kinesis": AWS}.get(transport)
+    if service not in settings.local_services:
+        return ""
+    found = next(item for item in service_status(settings.home) if item.name == service)
+    return found.name if found.state != "running" and found.started_at is not None else ""
 
 
 @contextmanager
