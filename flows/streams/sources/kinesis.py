@@ -121,13 +121,14 @@ def _code(error: Exception) -> str:
 
 def _is_passing(error: Exception) -> bool:
     """Whether the same call may succeed later."""
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return _code(error) in _THROTTLED or status >= 500
-    return isinstance(error, HTTPClientError | ResponseParserError)  # connections cut, time-outs, half an answer
+    # Nobody there, connections cut, time-outs, half an answer.
+    return isinstance(error, ConnectionError | HTTPClientError | ResponseParserError)
 
 
 @dataclass
@@ -225,7 +226,6 @@ class _Read:
     records: PartitionRecords | None = None
     lost: PositionLost | None = None
     is_finished: bool = False
-    milliseconds_behind: int = 0
 
 
 @dataclass
@@ -380,7 +380,12 @@ class KinesisSource:
 
     def incarnation(self) -> str:
         """See `StreamSource.incarnation`: the stream's creation time, ISO 8601, UTC."""
-        return self._describe(float("inf")).incarnation
+        try:
+            return self._describe(float("inf")).incarnation
+        except _NotNowError:
+            raise StreamUnavailableError(
+                f"kinesis stream {self.stream!r} is still being created after {CREATE_SECONDS:.0f} s; try again later"
+            ) from None
 
     def close(self) -> None:
         """See `StreamSource.close`."""
@@ -586,6 +591,9 @@ class KinesisSource:
         life = self._life
         if life is None:
             return None
+        # Said before anything is read: what a call that fails here takes with it must not be records.
+        if closed := self._closed(until):
+            return Polled(closed=closed)
         readable = [shard for shard in life.shards.values() if shard.is_readable]
         pending = [shard for shard in readable if shard.pending is not None]
         if not pending:
@@ -623,8 +631,7 @@ class KinesisSource:
                 shard.stop()
             elif found.is_finished:
                 shard.finished_at = time.monotonic()
-        closed = self._closed(until)
-        return Polled(records=records, lost=lost, closed=closed) if records or lost or closed else None
+        return Polled(records=records, lost=lost) if records or lost else None
 
     def _closed(self, until: float) -> list[ClosedPartition]:
         """Say that shards have ended, as soon as it is known where they end and which go on."""
@@ -731,7 +738,7 @@ class KinesisSource:
             shard.read_until = records[-1]["ApproximateArrivalTimestamp"].timestamp()
         if not shard.behind:
             shard.read_until = now
-        found = _Read(is_finished=is_finished, milliseconds_behind=shard.behind)
+        found = _Read(is_finished=is_finished)
         start = bisect_left(numbers, position)
         if start < len(numbers):
             found.records = _partition_records(shard.shard_id, records[start:], numbers[start:])

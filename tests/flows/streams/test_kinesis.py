@@ -829,6 +829,51 @@ def test_patience_ends(settings, stream, proxy, through, operation, fault):
     reader.read_count(3)
 
 
+@pytest.mark.parametrize("operation", ["ListShards", "DescribeStreamSummary", "GetRecords", "GetShardIterator"])
+def test_no_record_is_lost_with_a_poll_that_fails(settings, client, proxy, through, operation):
+    stream = new_stream(client, 3)
+    publish(settings, stream, range(60))
+    reader = Reader(KinesisSource(through, stream))
+    reader.read_count(10, max_records=5)
+    split(client, stream, FIRST, QUARTER)
+    publish(settings, stream, range(60, 120))
+    failed = 0
+    deadline = time.monotonic() + 20
+    proxy.inject(operation, AwsError("AccessDeniedException"), times=3)
+    while (len(reader.numbers) < 120 or not reader.closed) and time.monotonic() < deadline:
+        reader.source._must_observe = True
+        try:
+            reader.poll(max_records=7)
+            reader.source.lag()
+        except StreamError:
+            failed += 1
+    assert sorted(reader.numbers) == list(range(120))
+    assert failed >= (operation in ("ListShards", "DescribeStreamSummary", "GetRecords"))
+
+
+def test_a_service_that_is_not_there_is_waited_for(settings, stream, address):
+    with FaultProxy(address) as proxy:
+        gone = settings.model_copy(
+            update={
+                "kinesis": "aws",
+                "aws_endpoint_url": proxy.url,
+                "aws_access_key_id": "local",
+                "aws_secret_access_key": SecretStr("local"),
+            }
+        )
+    source = KinesisSource(open_kinesis_client(gone), stream, patience_seconds=1.0)
+    assert not source.poll(1, 0.3).assigned
+
+    def wait() -> None:
+        for _ in range(50):
+            source.poll(1, 0.3)
+
+    with pytest.raises(StreamUnavailableError, match="Could not connect"):
+        wait()
+    with pytest.raises(StreamUnavailableError):
+        source.incarnation()
+
+
 def test_one_throttled_shard_does_not_hold_up_the_others(settings, client, proxy, through):
     stream = new_stream(client, 2)
     publish(settings, stream, range(40))
