@@ -65,6 +65,12 @@ def record_staged(session: Session, files: Sequence[Mapping[str, Any]]) -> None:
     save_json(session, "record_staged_files", files)
 
 
+def contents_loaded(session: Session, source: str, hashes: Sequence[str]) -> set[str]:
+    """Which of these contents of a source are in RAW, or on their way."""
+    wanted = json.dumps([{"content_hash": value} for value in hashes])
+    return {row["content_hash"] for row in session.rows(statement("contents_loaded"), [wanted, source])}
+
+
 def forget_quarantine(session: Session, source: str, hashes: Sequence[str]) -> None:
     """Remove what quarantine holds of files, by content hash, before it is written again."""
     save_json(session, "forget_quarantine", [{"source_hash": value} for value in hashes], source)

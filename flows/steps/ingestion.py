@@ -141,6 +141,10 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
             for row in rows
         ]
         quarantined = sorted({file.quarantine_key for file in staged if file.quarantine_key})
+        if quarantined:
+            # What quarantine holds of a loaded content belongs to that load; some of it may have been put back.
+            known = ledger.contents_loaded(session, run.source, [Path(key).stem for key in quarantined])
+            quarantined = [key for key in quarantined if Path(key).stem not in known]
         upload = lake_upload(settings)
         if quarantined:
             prepare_lake_stage(session, settings)

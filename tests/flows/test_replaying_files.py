@@ -366,6 +366,22 @@ def test_a_replay_of_records_that_dies_at_any_statement_is_run_again(
     bench.assert_ledger_ties()
 
 
+def test_a_file_that_lands_again_after_some_of_it_was_put_back_takes_nothing_out_of_quarantine(bench: Bench) -> None:
+    bad = "\n".join(order(number, text='"x"y') for number in range(2, 5))
+    bench.land("a.csv", f"{HEADER}\n{order(1)}\n{bad}\nbroken\n")
+    bench.ingest()
+    bench.map(quote=None)
+    replay(Selection(ids=[bench.entries()[0]["entry_id"]]), bench.settings)
+    bench.land("again.csv", (bench.landing / "a.csv").read_bytes())
+    bench.ingest()
+    assert len(bench.lines()) == 2
+    assert len(bench.entries()) == 3
+    bench.assert_ledger_ties()
+    assert bench.replay_all().replayed == {"record": 2}
+    assert [line[2] for line in bench.lines()] == [1, 2, 3, 4]
+    bench.assert_ledger_ties()
+
+
 def test_a_row_of_parquet_has_no_bytes_to_put_back(bench: Bench) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

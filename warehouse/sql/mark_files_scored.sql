@@ -1,6 +1,6 @@
 -- Bound: 1. run, 2. time, 3. source.
 insert into quality.scored_files (source_system, content_hash, run_id, scored_at)
-select
+select distinct
     files.source_system,
     files.content_hash,
     ?,
