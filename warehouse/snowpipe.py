@@ -249,7 +249,7 @@ class _PipeLoad:
         self, upload: Callable[[str, Path], None] | None, timeout_seconds: float, notification_seconds: float
     ) -> Iterator[list[LoadedFile]]:
         # Before the first count: whatever is loaded from now on is in the history, or in the next count.
-        since = str(self.session.scalar("select current_timestamp()"))
+        since = self.session.scalar("select current_timestamp()").isoformat()
         if done := self._counted():
             yield done
         if upload is not None and self.waiting:

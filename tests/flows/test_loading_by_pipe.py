@@ -459,6 +459,23 @@ def test_micro_batches_of_clicks_go_through_a_pipe_with_a_transformation(clicks:
     )
 
 
+def test_a_pipe_is_told_of_no_file_but_those_that_wait(clicks: Session, settings: Settings) -> None:
+    first = Path(settings.lake) / next(iter(BATCHES))
+    names = [f"{number:03}.parquet" for number in range(60)]
+    for name in names:
+        (first.parent / name).write_bytes(first.read_bytes())
+    wanted = {f"{next(iter(BATCHES)).rpartition('/')[0]}/{name}": 10 for name in names if name[2] in "13579"}
+    assert len(wanted) >= snowpipe.LISTED_FROM_FILES
+    define_pipe(clicks, CLICKS)
+    loads = load_by_pipe(
+        clicks, CLICKS, wanted, count_rows=lambda _: {}, copy_file=lambda _: 0, upload=None, timeout_seconds=30.0
+    )
+    assert sorted(file.staged_key for done in loads for file in done) == sorted(wanted)
+    assert clicks.scalar("select count(*) from raw.click_events") == 10 * len(wanted)
+    for name in names:
+        (first.parent / name).unlink()
+
+
 def test_a_pipe_that_waits_for_notifications_is_told_when_none_comes(clicks: Session) -> None:
     pipe = Pipe("RAW.CLICK_EVENTS", "RAW.LAKE", "staged/click_events", "copy_click_events", auto_ingest=True)
     define_pipe(clicks, pipe)

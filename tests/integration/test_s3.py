@@ -1,4 +1,4 @@
-"""Landing and lake in S3 (moto's server): the same pipeline, with staged files PUT to the warehouse."""
+"""Landing and lake in S3 (moto's server): the same pipeline, with staged files PUT, and loaded by COPY or a pipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def endpoint():
     server.stop()
 
 
-def test_a_shop_that_lands_in_s3_is_loaded_through_an_s3_lake(endpoint, new_home, tmp_path):
+def test_a_shop_that_lands_in_s3_is_loaded_through_an_s3_lake_by_copy_and_by_snowpipe(endpoint, new_home, tmp_path):
     landing = tmp_path / "shop"
     truth = generate_shop(landing, customers=80, products=40, days=20, orders=300, seed=9)
     client = boto3.client(
@@ -32,9 +32,15 @@ def test_a_shop_that_lands_in_s3_is_loaded_through_an_s3_lake(endpoint, new_home
         aws_secret_access_key="test-secret",
     )
     client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    for path in sorted(landing.rglob("*")):
-        if path.is_file():
-            client.upload_file(str(path), BUCKET, f"landing/{path.relative_to(landing)}")
+    files = [path for path in sorted(landing.rglob("*")) if path.is_file()]
+    late = next(path for path in reversed(files) if path.parent.name == "orders")
+
+    def land(path):
+        client.upload_file(str(path), BUCKET, f"landing/{path.relative_to(landing)}")
+
+    for path in files:
+        if path != late:
+            land(path)
     home = new_home()
     settings = {
         "CUSTOMER_ANALYTICS_AWS_ENDPOINT_URL": endpoint,
@@ -43,8 +49,17 @@ def test_a_shop_that_lands_in_s3_is_loaded_through_an_s3_lake(endpoint, new_home
         "CUSTOMER_ANALYTICS_LAKE_URL": f"s3://{BUCKET}/lake",
     }
     home.command("run", "--landing", f"s3://{BUCKET}/landing", env=settings)
+    before = home.query("select count(*) as n from raw.order_lines")[0]["n"]
+    assert 0 < before < truth.order_lines
+    # The last file comes another way: through a pipe over what is PUT.
+    land(late)
+    settings["CUSTOMER_ANALYTICS_LOAD_METHOD"] = "snowpipe"
+    home.command("run", "--landing", f"s3://{BUCKET}/landing", env=settings)
     assert home.query("select count(*) as n from raw.order_lines") == [{"n": truth.order_lines}]
     assert home.query("select count(*) as n from marts.fact_orders") == [{"n": truth.order_lines}]
+    assert home.query("select count(*) as n from quality.reconciliations where not is_passed") == [{"n": 0}]
+    piped = "table(information_schema.copy_history(table_name => 'RAW.ORDER_LINES', start_time => '2026-01-01'))"
+    assert home.query(f"select count(*) as n from {piped} where pipe_name = 'ORDER_LINES_PIPE'") == [{"n": 1}]
     staged = client.list_objects_v2(Bucket=BUCKET, Prefix="lake/staged/")["KeyCount"]
     assert staged == home.query("select count(*) as n from ops.files where state = 'loaded'")[0]["n"]
     put = [path for path in (home.path / "warehouse" / "stages").rglob("*.parquet") if path.parts[-4] == "staged"]

@@ -456,5 +456,18 @@ def test_what_outlives_a_killed_server(tmp_path: Path) -> None:
             assert rows(cursor, f"alter pipe {PIPE} refresh") == [("b.parquet", "SENT")], "REFRESH can be repeated"
             settle(cursor)
             assert loaded(cursor) == ["1", "2"]
+            for number in range(3, 200):
+                write(drops, f"{number}.parquet", f"{number}")
+            cursor.execute(f"alter pipe {PIPE} refresh")
+            time.sleep(0.5)
+            process = psutil.Process(ensure_running(home).pid)
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+        with connected() as connection, connection.cursor() as cursor:
+            done = len(loaded(cursor))
+            assert 2 < done < 199, "the server was to be killed in the middle"
+            assert len(rows(cursor, f"alter pipe {PIPE} refresh")) == 199 - done, "rows and memory are one transaction"
+            settle(cursor)
+            assert sorted(map(int, loaded(cursor))) == list(range(1, 200))
     finally:
         stop_service(WAREHOUSE, home)
