@@ -1,9 +1,12 @@
 """Kafka, by kafka-python; and the embedded broker of the home when no servers are set.
 
-The consumer group is kafka-python's (`KafkaConsumer`, all partitions of which stay paused); fetching is done here, over
-its connections, for three reasons. Records stay columns (`flows.streams.kafka_records`). A fetch names the topic by its
-id where the broker knows ids (2.8 and later), so records of a topic that was deleted and made anew are never taken for
-the old one's. And what is fetched ahead is bounded by bytes.
+Connections, the protocol and the consumer group are kafka-python's (its `ConsumerCoordinator`); fetching is done here,
+for three reasons. Records stay columns (`flows.streams.kafka_records`). A fetch names the topic by its id where the
+broker knows ids (2.8 and later), so records of a topic that was deleted and made anew are never taken for the old
+one's. And what is fetched ahead is bounded by bytes.
+
+Its `KafkaConsumer` would do for the group, were it not that it loses the answer to a request to join that comes between
+two polls, and joins again, which interrupts everybody: with seconds of loading between polls, over and over.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -21,11 +24,12 @@ from uuid import UUID
 
 import kafka.errors as errors
 import pyarrow as pa
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.consumer.fetcher import Fetcher
+from kafka.consumer.subscription_state import ConsumerRebalanceListener, SubscriptionState
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.coordinator.base import MemberState
+from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.future import Future
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
@@ -63,9 +67,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRANSPORT = "kafka"
+CLIENT = "customer-analytics"
 EMBEDDED_VERSION = (2, 0)
 """What librdkafka's in-process broker speaks well enough; kafka-python can't read its newer answers."""
 
+LARGEST_BATCH_BYTES = 64 * 1024 * 1024
+"""A broker sends a batch whole, even when it alone is more than was asked for."""
 FETCH_BY_TOPIC_ID = 13
 """The first version of Kafka's fetch request that names topics by id (KIP-516)."""
 TOPIC_IDS_SINCE = 10
@@ -79,8 +86,6 @@ BOOTSTRAP_SECONDS = 2.0
 """How often to ask why, while no bootstrap server can be used."""
 METADATA_SECONDS = 2.0
 """How often `poll` looks whether the topic is still the same."""
-JOIN_SECONDS = 0.05
-"""How long a poll waits for the group in one go; fetches of partitions that are kept go on in between."""
 IDLE_SECONDS = 0.1
 """How long it waits for an answer in one go."""
 RETRY_SECONDS = 0.1
@@ -188,29 +193,23 @@ class _Fetch:
 class _Membership(ConsumerRebalanceListener):
     """Notes what the group gives and takes. Called in kafka-python's own thread, so it only notes."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
-        self._consumer = consumer
+    def __init__(self) -> None:
         self.events: deque[tuple[str, frozenset[int]]] = deque()
 
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         if revoked:
             self.events.append(("revoked", frozenset(partition.partition for partition in revoked)))
 
-    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        # kafka-python itself shall fetch nothing; a position keeps it from asking for a committed one.
-        for partition in assigned:
-            self._consumer.pause(partition)
-            self._consumer.seek(partition, 0)
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         if assigned:
             self.events.append(("assigned", frozenset(partition.partition for partition in assigned)))
 
 
 class _Connection:
-    """kafka-python's consumer of one topic, and what we ask the cluster over its connections.
+    """One member of a consumer group of one topic, and what we ask the cluster over its connections.
 
     Attributes:
-        consumer: member of the group; every partition of it is paused.
-        membership: what the group gave and took.
+        events: what the group gave ("assigned") and took ("revoked"), in order; whoever acts on one takes it out.
     """
 
     def __init__(
@@ -226,44 +225,50 @@ class _Connection:
         self._topic = topic
         options = {
             **cluster.options,
-            "client_id": "customer-analytics",
+            "client_id": CLIENT,
             "request_timeout_ms": _milliseconds(30),
-            "receive_message_max_bytes": 2 * settings.kafka_fetch_bytes + 1024 * 1024,
+            "receive_message_max_bytes": 2 * settings.kafka_fetch_bytes + LARGEST_BATCH_BYTES,
             "metadata_max_age_ms": _milliseconds(METADATA_SECONDS),
             "reconnect_backoff_max_ms": 1000,
         }
         self._network = NetworkSelector(**options)
         self._manager = KafkaConnectionManager(self._network, **options)
         self._manager.cluster.config["allow_auto_create_topics"] = False
-        client = KafkaNetClient(net=self._network, manager=self._manager)
-        # All members of a group must have the same way of sharing; the embedded broker's has no cooperation.
-        assignor = RangePartitionAssignor if cluster.embedded else CooperativeStickyAssignor
-        session_seconds = settings.kafka_session_seconds
-        if cluster.embedded:
-            # It lets everybody wait for a second less than a session whenever somebody comes or goes.
-            session_seconds = min(session_seconds, EMBEDDED_SESSION_SECONDS)
+        self._client = KafkaNetClient(net=self._network, manager=self._manager)
         try:
             self._network.start()
             self._bootstrap(patience_seconds or settings.kafka_connect_seconds)
-            self.consumer = KafkaConsumer(
-                **{name: value for name, value in options.items() if name in KafkaConsumer.DEFAULT_CONFIG},
-                kafka_client=lambda **_: client,
+            subscription = SubscriptionState(offset_reset_strategy="none")
+            self._coordinator = ConsumerCoordinator(
+                self._client,
+                subscription,
+                api_version=self._manager.broker_version,
                 group_id=group,
-                auto_offset_reset="none",
                 enable_auto_commit=False,
-                isolation_level="read_committed",
-                partition_assignment_strategy=[assignor],
-                session_timeout_ms=_milliseconds(session_seconds),
-                heartbeat_interval_ms=_milliseconds(session_seconds / 5),
-                max_poll_interval_ms=_milliseconds(settings.kafka_poll_interval_seconds),
-                metrics_enabled=False,
+                **self._sharing(settings),
             )
+            self._offsets = Fetcher(self._client, subscription, isolation_level="read_committed")
         except BaseException:
-            client.close()
+            self._client.close()
             raise
-        self.membership = _Membership(self.consumer)
-        self.consumer.subscribe([topic], listener=self.membership)
-        self.fetches_by_id = self._manager.broker_version_data.api_version(FetchRequest) >= FETCH_BY_TOPIC_ID
+        membership = _Membership()
+        self.events = membership.events
+        subscription.subscribe(topics=[topic], listener=membership)
+        self._manager.cluster.set_topics([topic])
+        self._joining: Future | None = None
+
+    def _sharing(self, settings: Settings) -> dict[str, Any]:
+        """How members share partitions and notice each other's death; all of a group must share in the same way."""
+        assignor, session_seconds = CooperativeStickyAssignor, settings.kafka_session_seconds
+        if self._cluster.embedded is not None:
+            # It knows no cooperation, and lets everybody wait for a session less a second when somebody comes or goes.
+            assignor, session_seconds = RangePartitionAssignor, min(session_seconds, EMBEDDED_SESSION_SECONDS)
+        return {
+            "assignors": [assignor],
+            "session_timeout_ms": _milliseconds(session_seconds),
+            "heartbeat_interval_ms": _milliseconds(session_seconds / 5),
+            "max_poll_interval_ms": _milliseconds(settings.kafka_poll_interval_seconds),
+        }
 
     def _bootstrap(self, patience_seconds: float) -> None:
         """Connect; kafka-python would try until the end with credentials that were refused."""
@@ -298,7 +303,28 @@ class _Connection:
                     time.sleep(RETRY_SECONDS)
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
-        self.consumer.close(autocommit=False, timeout_ms=_milliseconds(timeout_seconds))
+        """Leave the group and disconnect."""
+        try:
+            self._coordinator.close(autocommit=False, timeout_ms=_milliseconds(timeout_seconds))
+        finally:
+            self._client.close()
+
+    def serve_group(self, wake: Callable[[], None]) -> None:
+        """Tell the group that we live, and join it (anew) when that is due.
+
+        Joining goes on in kafka-python's thread for as long as it takes, whether or not anybody calls this again; then
+        `wake` is called, in that thread.
+        """
+        if self._joining is not None:
+            if not self._joining.is_done:
+                return
+            joined, self._joining = self._joining, None
+            if joined.exception is not None:
+                raise joined.exception
+        self._coordinator.poll_heartbeat()
+        if self._coordinator.need_rejoin():
+            self._joining = self._manager.call_soon(self._coordinator.ensure_active_group_async)
+            self._joining.add_both(lambda _: wake())
 
     def describe(self, timeout_seconds: float) -> _Topic | None:
         """The topic now, by asking; None: there is none."""
@@ -333,16 +359,24 @@ class _Connection:
         return _Topic(incarnation, topic_id, leaders)
 
     def first_positions(self, partitions: Sequence[int], timeout_seconds: float) -> dict[int, int]:
-        return self._offsets(self.consumer.beginning_offsets, partitions, timeout_seconds)
+        """The oldest position that can still be read, by partition."""
+        return self._asked_offsets(self._offsets.beginning_offsets, partitions, timeout_seconds)
 
     def end_positions(self, partitions: Sequence[int], timeout_seconds: float) -> dict[int, int]:
-        return self._offsets(self.consumer.end_offsets, partitions, timeout_seconds)
+        """The position after the newest record of a finished transaction, by partition."""
+        return self._asked_offsets(self._offsets.end_offsets, partitions, timeout_seconds)
 
-    def committed_position(self, partition: int, timeout_seconds: float) -> int | None:
-        found: int | None = self.consumer.committed(
-            TopicPartition(self._topic, partition), timeout_ms=_milliseconds(timeout_seconds)
-        )
-        return found
+    def committed_positions(self, partitions: Sequence[int], timeout_seconds: float) -> dict[int, int]:
+        """What the group has committed; partitions of which nothing was are left out."""
+        found = self._asked_offsets(self._coordinator.fetch_committed_offsets, partitions, timeout_seconds)
+        return {partition: committed.offset for partition, committed in found.items() if committed.offset >= 0}
+
+    def commit(self, next_positions: Mapping[int, int], timeout_seconds: float) -> None:
+        offsets = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(position, "", -1)
+            for partition, position in next_positions.items()
+        }
+        self._coordinator.commit_offsets_sync(offsets, timeout_ms=_milliseconds(timeout_seconds))
 
     def fetch(
         self, node: int, request: FetchRequest, done: Callable[[FetchResponse | None, BaseException | None], None]
@@ -352,12 +386,12 @@ class _Connection:
         future.add_callback(lambda answer: done(answer, None))
         future.add_errback(lambda error: done(None, error))
 
-    def _offsets(
-        self, ask: Callable[..., dict[TopicPartition, int]], partitions: Sequence[int], timeout_seconds: float
-    ) -> dict[int, int]:
-        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
-        if not wanted:
+    def _asked_offsets(
+        self, ask: Callable[..., dict[TopicPartition, Any]], partitions: Sequence[int], timeout_seconds: float
+    ) -> dict[int, Any]:
+        if not partitions:
             return {}
+        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         found = ask(wanted, timeout_ms=_milliseconds(timeout_seconds))
         return {partition.partition: offset for partition, offset in found.items()}
 
@@ -410,7 +444,7 @@ class KafkaSource:
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._translated():
-                self._serve_group(deadline)
+                self._serve_group()
                 self._look_at_topic(deadline)
                 polled = self._take_changes(deadline)
                 self._receive()
@@ -437,20 +471,15 @@ class KafkaSource:
         self._readings[reading.partition] = _Reading(reading.partition, reading.incarnation, position)
 
     def commit(self, next_positions: Mapping[str, int]) -> None:
-        offsets = {
-            TopicPartition(self.stream, int(partition)): OffsetAndMetadata(position, "", -1)
-            for partition, position in next_positions.items()
-            if int(partition) in self._readings
-        }
-        if not offsets:
+        ours = {int(partition): position for partition, position in next_positions.items()}
+        ours = {partition: position for partition, position in ours.items() if partition in self._readings}
+        if not ours:
             return
         try:
-            self._connection.consumer.commit(offsets, timeout_ms=_milliseconds(REQUEST_SECONDS))
+            self._connection.commit(ours, REQUEST_SECONDS)
         except errors.KafkaError as error:
             # The ledger decides where reading goes on; what Kafka remembers is for those who look at its tools.
-            logger.info(
-                "kafka %s: positions could not be committed (%s); the next commit tells them", self.stream, error
-            )
+            logger.info("kafka %s: positions not committed (%r); the next commit tells them", self.stream, error)
 
     def lag(self) -> dict[str, Lag]:
         ends = self._asked(lambda timeout: self._connection.end_positions(list(self._readings), timeout))
@@ -477,16 +506,13 @@ class KafkaSource:
 
     # The group --------------------------------------------------------------------------------------------------------
 
-    def _serve_group(self, deadline: float) -> None:
-        """Let kafka-python join, leave, and tell the group that we live."""
-        stable = self._connection.consumer.group_metadata().state is MemberState.STABLE
-        patience = 0.0 if stable else min(max(deadline - time.monotonic(), 0.0), JOIN_SECONDS)
+    def _serve_group(self) -> None:
         with self._noting_failure():
-            self._connection.consumer.poll(timeout_ms=_milliseconds(patience), max_records=1)
+            self._connection.serve_group(self._wake.set)
 
     def _take_changes(self, deadline: float) -> Polled | None:
         """What the group gave and took, and what a topic made anew brought."""
-        events = self._connection.membership.events
+        events = self._connection.events
         while events:
             kind, partitions = events.popleft()
             for partition in partitions:
@@ -514,7 +540,7 @@ class KafkaSource:
         partitions = sorted(self._described_late & topic.leaders.keys())
         first = self._connection.first_positions(partitions, timeout)
         ends = self._connection.end_positions(partitions, timeout)
-        committed = {partition: self._connection.committed_position(partition, timeout) for partition in partitions}
+        committed = self._connection.committed_positions(partitions, timeout)
         again = self._connection.describe(timeout)
         if again is None or again.incarnation != topic.incarnation:
             self._note_topic(again)
@@ -529,7 +555,7 @@ class KafkaSource:
                 incarnation=topic.incarnation,
                 first_position=first[partition],
                 end_position=ends[partition],
-                committed_position=committed[partition],
+                committed_position=committed.get(partition),
             )
             for partition in partitions
         ]
@@ -895,7 +921,7 @@ class KafkaPublisher:
         if self._producer is None:
             self._producer = KafkaProducer(
                 **self._cluster.options,
-                client_id="customer-analytics",
+                client_id=CLIENT,
                 acks="all",
                 compression_type=self._settings.kafka_compression or None,
                 linger_ms=20,
@@ -993,7 +1019,7 @@ def _security(settings: Settings) -> dict[str, Any]:
 def _admin(settings: Settings, cluster: _Cluster) -> Iterator[KafkaAdminClient]:
     admin = KafkaAdminClient(
         **cluster.options,
-        client_id="customer-analytics",
+        client_id=CLIENT,
         bootstrap_timeout_ms=_milliseconds(settings.kafka_connect_seconds),
     )
     try:
