@@ -42,8 +42,11 @@
     '{{ text | replace("\\", "\\\\") | replace("'", "''") }}'
 {%- endmacro %}
 
-{#- Text of one field of the payload; streams that have it in the same place are read together. -#}
+{#- Text of one field of the payload, without the blanks around it, NULL where nothing is left; of identifiers, which
+    have to be found elsewhere, without tabs and line breaks either. Streams that have it in the same place are read
+    together. -#}
 {% macro click_text(mappings, field) -%}
+    {%- set blanks = ", ' \t\r\n'" if field.endswith('_id') else '' -%}
     {%- set places = {} -%}
     {%- for mapping in mappings if field in mapping['paths'] -%}
         {%- do places.setdefault(mapping['paths'][field], []).append(mapping) -%}
@@ -51,14 +54,28 @@
     {%- if not places -%}
         cast(null as varchar)
     {%- elif places | length == 1 and (places.values() | first) | length == mappings | length -%}
-        get_path(payload, {{ quoted(places.keys() | first) }})::varchar
+        nullif(trim(get_path(payload, {{ quoted(places.keys() | first) }})::varchar{{ blanks }}), '')
     {%- else -%}
-        case
-            {%- for path, streams in places.items() %}
-            when {{ is_of_streams(streams) }} then get_path(payload, {{ quoted(path) }})::varchar
-            {%- endfor %}
-        end
+        nullif(
+            trim(
+                case
+                    {%- for path, streams in places.items() %}
+                    when {{ is_of_streams(streams) }} then get_path(payload, {{ quoted(path) }})::varchar
+                    {%- endfor %}
+                end{{ blanks }}
+            ),
+            ''
+        )
     {%- endif -%}
+{%- endmacro %}
+
+{#- An identifier, as clean_id has it. -#}
+{% macro click_id(column) -%}
+    iff(
+        conventions.float_formatted_ids and regexp_like({{ column }}, '^[0-9]+[.]0+$'),
+        split_part({{ column }}, '.', 1),
+        {{ column }}
+    )
 {%- endmacro %}
 
 {#- How the times of a row are written: iso, seconds or milliseconds. -#}
@@ -78,10 +95,11 @@
 
 {#- What stands in text where an object or array was sent is no identifier. -#}
 {% macro plain_text(column) -%}
-    iff(left(ltrim({{ column }}), 1) in ('{', '['), null, {{ column }})
+    iff(left({{ column }}, 1) in ('{', '['), null, {{ column }})
 {%- endmacro %}
 
-{#- UTC of an event's time as text, NULL where it can't be read. Most end in Z, and those take the short way.
+{#- UTC of an event's time as text, NULL where it can't be read. Most are written as JavaScript does, and
+    those take the short way.
     text: trimmed; time_format: column that says how it is written; timezone: of times without an offset. -#}
 {% macro click_time(text, time_format, timezone) -%}
     case
@@ -97,10 +115,9 @@
                 ),
                 null
             )
-        when right({{ text }}, 1) = 'Z' and {{ is_time_text(text) }}
-            then try_cast(
-                translate(rtrim(left({{ text }}, length({{ text }}) - 1)), '/T', '- ') as timestamp_ntz
-            )
+        when
+            regexp_like({{ text }}, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?Z$')
+            then try_cast(left({{ text }}, length({{ text }}) - 1) as timestamp_ntz)
         else {{ text_to_utc(text, clock_time(text), timezone) }}
     end
 {%- endmacro %}
