@@ -228,3 +228,41 @@ class TestStream:
     def test_arguments_out_of_range(self, arguments, message):
         with pytest.raises(SampleArgumentError, match=message):
             ClickStream(**{**SHOP, **arguments})
+
+
+class TestDays:
+    def test_a_day_has_the_same_clicks_whichever_day_the_play_begins_on(self):
+        def events(first_day):
+            return {
+                row["event_id"]: row["value"]
+                for batch in ClickStream(**SHOP, first_day=first_day)
+                for row in batch.table.to_pylist()
+                if row["kind"] == "event"
+            }
+
+        later, earlier = events(10), events(8)
+        assert len(later) < len(earlier)
+        assert later.items() <= earlier.items()
+
+    def test_another_edition_repeats_nothing(self):
+        def play(edition):
+            rows = [row for batch in ClickStream(**SHOP, edition=edition) for row in batch.table.to_pylist()]
+            orders = {json.loads(row["value"])["order_id"] for row in rows if row["event_type"] == "purchase"}
+            return {row["event_id"] for row in rows if row["event_id"]}, orders
+
+        (first_ids, first_orders), (second_ids, second_orders) = play(1), play(2)
+        assert not first_ids & second_ids
+        assert not first_orders & second_orders
+        assert len(first_orders) == len(second_orders) > 0
+
+    def test_sessions_hold_the_same_records_session_by_session(self):
+        stream = ClickStream(**PLAY)
+        arrived = Counter(row["value"] for batch in stream for row in batch.table.to_pylist())
+        by_session = [row for batch in stream.sessions() for row in batch.table.to_pylist()]
+        assert Counter(row["value"] for row in by_session) == arrived
+        seen, last = set(), None
+        for row in by_session:
+            if row["session"] != last:
+                assert row["session"] not in seen
+                seen.add(row["session"])
+            last = row["session"]
