@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
@@ -271,36 +271,44 @@ class _Connection:
         }
 
     def _bootstrap(self, patience_seconds: float) -> None:
-        """Connect; kafka-python would try until the end with credentials that were refused."""
+        """Connect; kafka-python would try to the end with credentials that were refused, and not say what was wrong."""
         deadline = time.monotonic() + patience_seconds
         while True:
             remaining = deadline - time.monotonic()
             try:
                 self._manager.bootstrap(timeout_ms=_milliseconds(min(max(remaining, RETRY_SECONDS), BOOTSTRAP_SECONDS)))
-            except errors.KafkaTimeoutError:
-                self._raise_refusal()
+            except errors.KafkaTimeoutError as error:
+                reason = self._refusal()
                 if remaining <= BOOTSTRAP_SECONDS:
-                    raise
+                    raise errors.KafkaConnectionError(str(reason)) from error
             else:
                 return
 
-    def _raise_refusal(self) -> None:
-        """Why no bootstrap server could be used, if it was one that answers and refuses our credentials."""
-        if not self._cluster.authenticates:
-            return
+    def _refusal(self) -> errors.KafkaError | None:
+        """Why no bootstrap server could be used.
+
+        Raises:
+            KafkaError: one answers and refuses us.
+        """
 
         async def connect(node_id: str) -> None:
             await self._manager.get_connection(node_id, refresh_metadata_on_err=False)
 
         # A broker that refuses hangs up at once, and often enough kafka-python sees no more than that.
-        deadline = time.monotonic() + BOOTSTRAP_SECONDS
+        deadline = time.monotonic() + (BOOTSTRAP_SECONDS if self._cluster.authenticates else BOOTSTRAP_SECONDS / 2)
+        reason = None
         while (remaining := deadline - time.monotonic()) > 0:
             for node in self._manager.cluster.bootstrap_brokers():
                 attempt = self._manager.call_soon(connect, node.node_id)
                 try:
                     self._network.run(self._manager.wait_for, attempt, _milliseconds(remaining))
-                except errors.RetriableError:
+                except errors.NodeNotReadyError:
                     time.sleep(RETRY_SECONDS)
+                except errors.RetriableError as error:
+                    reason = error
+                    if not self._cluster.authenticates:
+                        return reason
+        return reason
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
         """Leave the group and disconnect."""
@@ -896,8 +904,10 @@ class KafkaPublisher:
 
     def flush(self) -> None:
         if self._producer is not None:
-            with _translated(self._stream, self._cluster):
+            try:
                 self._producer.flush(timeout=self._settings.kafka_patience_seconds)
+            except errors.KafkaTimeoutError as error:
+                self._note(error)
         self._raise_failure()
 
     def close(self) -> None:
@@ -906,8 +916,7 @@ class KafkaPublisher:
         try:
             self.flush()
         finally:
-            producer, self._producer = self._producer, None
-            producer.close(timeout=CLOSE_SECONDS)
+            self._abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -934,6 +943,13 @@ class KafkaPublisher:
             )
         return self._producer
 
+    def _abandon(self) -> None:
+        """Disconnect; whoever publishes next starts from the bootstrap servers again."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(errors.KafkaError):
+                producer.close(timeout=0)
+
     def _note(self, error: BaseException) -> None:
         self._failure = self._failure or error
 
@@ -941,6 +957,7 @@ class KafkaPublisher:
         failure, self._failure = self._failure, None
         if failure is None:
             return
+        self._abandon()
         if isinstance(failure, errors.MessageSizeTooLargeError):
             raise StreamError(
                 f"kafka {self._stream}: a record is larger than the topic takes ({failure}). Raise its "
@@ -1034,9 +1051,10 @@ def _translated(stream: str, cluster: _Cluster) -> Iterator[None]:
     try:
         yield
     except (errors.RetriableError, broker.BrokerError) as error:
+        needed = ", kafka_sasl_username and kafka_sasl_password" if cluster.authenticates else ""
         raise StreamUnavailableError(
-            f"kafka {stream}: {cluster.name} doesn't answer: {error!r}. See that it runs and can be reached"
-            f"{', and that it takes kafka_sasl_username and kafka_sasl_password' if cluster.authenticates else ''}."
+            f"kafka {stream}: {cluster.name} doesn't answer: {error!r}. See that it runs and can be reached by "
+            f"kafka_security_protocol{needed}."
         ) from error
     except errors.SaslAuthenticationFailedError as error:
         raise StreamError(

@@ -28,7 +28,11 @@ TIMEOUT_SECONDS = 40.0
 HEADERS = (("agent", b"phone"), ("trace", b"\x00\xff"))
 
 
-@pytest.fixture(scope="module", params=list(all_harnesses()))
+def marked(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.integration) if name.startswith("real") else name
+
+
+@pytest.fixture(scope="module", params=[marked(name) for name in all_harnesses()])
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     folder: Path = tmp_path_factory.mktemp("transport")
     with all_harnesses()[request.param](folder) as opened:

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +28,10 @@ from uuid import uuid4
 import psutil
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 HOST = "127.0.0.1"
 USER = "shop"
@@ -44,9 +50,16 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},SASL_PLAINTEXT://{host}:{sasl_port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port},SASL_PLAINTEXT://{host}:{sasl_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://{host}:{port},SASL_PLAINTEXT://{host}:{sasl_port},SSL://{host}:{ssl_port},\
+CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port},SASL_PLAINTEXT://{host}:{sasl_port},SSL://{host}:{ssl_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT
+ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.certificate.chain={certificate}
+ssl.keystore.key={key}
+ssl.truststore.type=PEM
+ssl.truststore.certificates={certificate}
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
 listener.name.sasl_plaintext.plain.sasl.jaas.config=\
@@ -95,6 +108,9 @@ class KafkaBroker:
     Attributes:
         bootstrap_servers: `host:port` without authentication; the same after every start.
         sasl_bootstrap_servers: `host:port` of the listener that wants USER and PASSWORD by PLAIN or SCRAM-SHA-256.
+        ssl_bootstrap_servers: `host:port` of the listener that speaks TLS and wants a certificate of its clients, too.
+        certificate_file: PEM; the broker's certificate, which it takes from clients as well, and its own authority.
+        key_file: PEM; its key.
         pid: its process while it runs, else None.
     """
 
@@ -110,10 +126,12 @@ class KafkaBroker:
         self._quick_start = quick_start
         self._process: subprocess.Popen[bytes] | None = None
         self._class_path: str | None = None
-        port, self._sasl_port, self._controller_port = _free_ports(3)
-        self._port = port
-        self.bootstrap_servers = f"{HOST}:{port}"
+        self._port, self._sasl_port, self._ssl_port, self._controller_port = _free_ports(4)
+        self.bootstrap_servers = f"{HOST}:{self._port}"
         self.sasl_bootstrap_servers = f"{HOST}:{self._sasl_port}"
+        self.ssl_bootstrap_servers = f"{HOST}:{self._ssl_port}"
+        self.certificate_file = folder / "certificate.pem"
+        self.key_file = folder / "key.pem"
 
     @property
     def pid(self) -> int | None:
@@ -233,12 +251,17 @@ class KafkaBroker:
         return self._folder / "server.properties"
 
     def _configure(self) -> None:
+        if not self.key_file.exists():
+            _write_certificate(self.certificate_file, self.key_file)
         self._properties_file.write_text(
             PROPERTIES.format(
                 host=HOST,
                 port=self._port,
                 sasl_port=self._sasl_port,
+                ssl_port=self._ssl_port,
                 controller_port=self._controller_port,
+                certificate=_one_line(self.certificate_file),
+                key=_one_line(self.key_file),
                 user=USER,
                 password=PASSWORD,
                 data=self._folder / "data",
@@ -355,6 +378,33 @@ def _class_path(folder: Path) -> str:
             return listing.read_text(encoding="utf-8").strip()
     output = found.stdout[-2000:] if found is not None else ""
     raise KafkaBrokerError(f"Maven could not fetch the jars of Kafka ({pom}):\n{output}")
+
+
+def _write_certificate(certificate_file: Path, key_file: Path) -> None:
+    """A key and a certificate for HOST, signed by itself, good for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key_file.write_bytes(key.private_bytes(*form))
+
+
+def _one_line(file: Path) -> str:
+    """A PEM file as a Java properties file wants it."""
+    return "\\n".join(file.read_text(encoding="ascii").splitlines())
 
 
 def _end_with_parent() -> None:

@@ -359,3 +359,56 @@ def test_credentials(real_kafka: KafkaBroker, settings: Settings, topic: str, me
     with pytest.raises(StreamError, match="kafka_sasl_password") as refused:
         open_source(wrong, "kafka", topic, group="group")
     assert "wrong" not in str(refused.value)
+
+
+def test_encrypted_with_certificates_on_both_sides(real_kafka: KafkaBroker, settings: Settings, topic: str) -> None:
+    secure = settings.model_copy(
+        update={
+            "kafka_bootstrap_servers": real_kafka.ssl_bootstrap_servers,
+            "kafka_security_protocol": "SSL",
+            "kafka_ssl_ca_file": real_kafka.certificate_file,
+            "kafka_ssl_certificate_file": real_kafka.certificate_file,
+            "kafka_ssl_key_file": real_kafka.key_file,
+        }
+    )
+    with open_publisher(secure, "kafka", topic) as publisher:
+        publisher.publish(OutgoingRecords([b"k"] * 20, numbered(20)))
+    with closing(Member(secure, topic, {})) as member:
+        wait(lambda: len(member.values) == 20, member, what="all read")
+    trusting_nobody = secure.model_copy(update={"kafka_ssl_ca_file": None, "kafka_connect_seconds": 1.0})
+    with pytest.raises(StreamUnavailableError, match=r"(?i)certificate.*kafka_security_protocol"):
+        open_source(trusting_nobody, "kafka", topic, group="group")
+
+
+def test_a_join_that_ends_between_two_polls_is_not_joined_again(
+    real_kafka: KafkaBroker, settings: Settings, topic: str
+) -> None:
+    """As with engines that load for a second or more between polls."""
+    with closing(Member(settings, topic, {})) as first, closing(Member(settings, topic, {})) as second:
+        wait(lambda: len(first.owned) == 4, first, what="the first has all")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not (len(first.owned) == len(second.owned) == 2):
+            assert time.monotonic() < deadline
+            for member in (first, second):
+                member.poll(timeout_seconds=0.0)
+                time.sleep(0.4)
+        for member in 4 * (first, second):
+            member.poll(timeout_seconds=0.0)
+            time.sleep(0.4)
+        assert (len(first.assigned), len(first.revoked), len(second.assigned), len(second.revoked)) == (4, 2, 2, 0)
+
+
+def test_a_publisher_goes_on_after_its_broker_was_away(real_kafka: KafkaBroker, settings: Settings, topic: str) -> None:
+    impatient = settings.model_copy(update={"kafka_patience_seconds": 3.0})
+    with open_publisher(impatient, "kafka", topic) as publisher:
+        publisher.publish(OutgoingRecords([b"k"] * 10, numbered(10)))
+        publisher.flush()
+        real_kafka.stop()
+        publisher.publish(OutgoingRecords([b"k"] * 10, numbered(10, first=10)))
+        with pytest.raises(StreamUnavailableError, match="again"):
+            publisher.flush()
+        real_kafka.start()
+        publisher.publish(OutgoingRecords([b"k"] * 10, numbered(10, first=10)))
+        publisher.flush()
+    with closing(Member(settings, topic, {})) as member:
+        wait(lambda: {*member.values} == {*numbered(20)}, member, what="all read")
