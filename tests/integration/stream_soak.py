@@ -128,8 +128,10 @@ def soak(
         kill_after: seconds between a consumer's start and its end, from and to.
     """
     environment = {"CUSTOMER_ANALYTICS_STREAM_BATCH_SECONDS": "1", **(environment or {})}
-    os.environ.update(environment)
-    settings = Settings(home=home.path)
+    prefix = "CUSTOMER_ANALYTICS_"
+    settings = Settings(
+        home=home.path, **{name.removeprefix(prefix).lower(): value for name, value in environment.items()}
+    )
     chance = random.Random(seed)
     started = time.monotonic()
     produced = Produced()
