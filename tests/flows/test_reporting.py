@@ -526,6 +526,314 @@ def in_run(shop: Shop, table: str) -> list[Row]:
     return [row for row in shop.tables[table] if row["run_id"] == shop.run.run_id]
 
 
+def add_clicks(shop: Shop) -> None:
+    """Three days with sessions, a gap before the last, and today; two lives of a stream; hazards of every kind."""
+    tables = shop.tables
+    for epoch, opened in ((1, "2025-03-01 00:00:00"), (2, "2025-05-01 03:00:00")):
+        tables["ops.streams"].append(
+            {
+                **STREAM,
+                "epoch": epoch,
+                "incarnation": f"life {epoch}",
+                "opened_at": opened,
+                "reason": "first seen" if epoch == 1 else "made anew",
+            }
+        )
+        for partition in ("0", "1"):
+            tables["ops.stream_positions"].append(
+                {
+                    **STREAM,
+                    "epoch": epoch,
+                    "partition_id": partition,
+                    "next_position": str(1000 * epoch + int(partition)),
+                    "end_position": str(1000 * epoch + int(partition) + (7 if partition == "1" else 0)),
+                    "state": "open",
+                    "caught_up_at": "2025-05-01 03:59:00" if partition == "0" else None,
+                    "updated_at": "2025-05-01 03:59:00",
+                }
+            )
+    number = 0
+    for day, sessions in CLICK_DAYS.items():
+        for place in range(sessions):
+            number += 1
+            reached, is_bot = 1 + place % 5, place == sessions - 1
+            tables["marts.fact_sessions"].append(
+                {
+                    "session_key": f"s{number}",
+                    "source_system": "shop",
+                    "visitor_key": f"v{place // 2}",
+                    "customer_key": "c-unknown",
+                    "started_at": f"{day} 03:00:00",
+                    "ended_at": f"{day} 03:10:00",
+                    "session_date_key": int(f"{day:%Y%m%d}"),
+                    "duration_seconds": 600,
+                    **dict.fromkeys(
+                        ("page_view_count", "product_view_count", "add_to_cart_count", "checkout_count"), 1
+                    ),
+                    "event_count": reached,
+                    "purchase_count": int(reached == 5),
+                    "product_count": 1,
+                    "order_count": 0,
+                    "reached_step": ("visit", "product_view", "cart", "checkout", "purchase")[reached - 1],
+                    "reached_step_number": reached,
+                    "is_bounce": reached == 1,
+                    "is_bot": is_bot,
+                    "has_late_events": False,
+                    "has_skewed_events": False,
+                }
+            )
+        people = [1 + place % 5 for place in range(sessions - 1)]
+        for channel, part in ((HOSTILE, people[: sessions // 3]), ("web", people[sessions // 3 :])):
+            steps = [sum(reached >= step for reached in part) for step in range(1, 6)]
+            tables["marts.conversion_funnel"].append(
+                {
+                    "funnel_key": f"f{day}{channel == 'web'}",
+                    "date_key": int(f"{day:%Y%m%d}"),
+                    "source_system": "shop",
+                    "channel": channel,
+                    "device": "phone",
+                    "country": "X",
+                    "currency": "EUR" if channel == "web" else "GBP",
+                    **dict(zip(FUNNEL_COLUMNS, steps, strict=True)),
+                    "bounced_sessions": sum(reached == 1 for reached in part),
+                    "purchases": steps[4],
+                    "orders": steps[4] - (channel == "web"),
+                    "purchases_without_order": int(channel == "web"),
+                    "net_amount": Decimal("10.25") * steps[4],
+                    "orders_without_clicks": 2,
+                    "net_amount_without_clicks": Decimal("3.10"),
+                    "bot_sessions": 1,
+                    "bot_events": 300,
+                    "bot_purchases": 0,
+                }
+            )
+    for place, spec in enumerate(FRESHNESS_EVENTS):
+        key = f"staged/batch{place}.parquet"
+        tables["ops.stream_batches"].append(
+            {
+                **STREAM,
+                "staged_key": key,
+                "epoch": 2,
+                "partition_id": "0",
+                **dict.fromkeys(("position_before", "first_position", "last_position", "next_position"), str(place)),
+                "records_in": 10,
+                "rows_staged": 9,
+                "rows_dead": 1,
+                "state": "loaded",
+                "load_number": place,
+                "run_id": "stream-run",
+                "staged_at": f"{spec.loaded_at - timedelta(milliseconds=250)}",
+                "loaded_at": f"{spec.loaded_at}",
+            }
+        )
+        tables["marts.fact_clicks"].append(
+            {
+                "click_key": f"k{place}",
+                "event_id": f"e{place}",
+                "event_type": "page_view",
+                "event_at": f"{spec.happened_at}",
+                "event_date_key": 20250501,
+                "device_event_at": f"{spec.happened_at}",
+                "published_at": f"{spec.published_at}",
+                "ingested_at": f"{spec.loaded_at}",
+                "session_key": "s1",
+                "visitor_key": "v0",
+                "customer_key": "c-unknown",
+                "product_key": "p-P001",
+                "is_clock_skewed": place == 0,
+                "is_future": False,
+                "is_late": spec.is_late,
+                "is_bot": place < 2,
+                "has_unreadable_values": False,
+                "duplicate_count": 3 if place == 1 else 0,
+                "source_system": "shop",
+                "stream": "shop-clicks",
+                "epoch": 2,
+                "partition_id": "0",
+                "record_position": str(place),
+                "source_file": key,
+            }
+        )
+    for place, state in enumerate(("open", "open", "replayed")):
+        tables["ops.dead_letters"].append(
+            {
+                **STREAM,
+                "dead_letter_id": f"d{place}",
+                "epoch": 2,
+                "partition_id": "0",
+                "record_position": str(900 + place),
+                "reason_code": "invalid_json",
+                "reason": HOSTILE,
+                "detected_at": "2025-05-01 03:30:00",
+                "run_id": "stream-run",
+                "source_file": "quarantine/x",
+                "state": state,
+            }
+        )
+    for place, (severity, state) in enumerate(
+        (("warning", "open"), ("critical", "acknowledged"), ("warning", "resolved"))
+    ):
+        tables["quality.incidents"].append(
+            {
+                "incident_id": f"i{place}",
+                "kind": "retention_loss",
+                "severity": severity,
+                "state": state,
+                "source_system": "shop",
+                "subject": "kafka shop-clicks/1",
+                "reason": f"positions {place}00 to {place}99 are gone {HOSTILE}",
+                "occurrences": 1,
+                "first_seen_at": "2025-05-01 03:20:00",
+                "last_seen_at": "2025-05-01 03:20:00",
+                "run_id": "stream-run",
+            }
+        )
+
+
+STREAM = {"source_system": "shop", "transport": "kafka", "stream": "shop-clicks"}
+CLICK_DAYS = {date(2025, 3, 10): 20, date(2025, 3, 11): 15, date(2025, 4, 2): 30, date(2025, 5, 1): 11}
+"""Sessions by day, one of each a program's; the last day is that of the report."""
+FUNNEL_COLUMNS = (
+    "sessions",
+    "sessions_with_product_view",
+    "sessions_with_cart",
+    "sessions_with_checkout",
+    "sessions_with_purchase",
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event of the freshness tests: seconds after three o'clock, when the stream was first read."""
+
+    happened: float
+    published: float
+    loaded: float
+    is_late: bool = False
+
+    @property
+    def happened_at(self) -> datetime:
+        return datetime(2025, 5, 1, 3) + timedelta(seconds=self.happened)
+
+    @property
+    def published_at(self) -> datetime:
+        return datetime(2025, 5, 1, 3) + timedelta(seconds=self.published)
+
+    @property
+    def loaded_at(self) -> datetime:
+        return datetime(2025, 5, 1, 3) + timedelta(seconds=self.loaded)
+
+
+FRESHNESS_EVENTS = [
+    *[Told(60 + second, 61 + second, 62 + second + second / 10) for second in range(21)],
+    Told(-9000, 100, 103, is_late=True),
+    Told(-30, -20, 5),  # waited before the stream was first read
+    Told(-86400 * 60, -86400 * 60 + 1, 6),  # stamped with a day long past
+]
+
+
+@pytest.fixture(scope="module")
+def clicks_outline(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Outline, Contents]]:
+    session, settings = open_database(home, "CLICKED")
+    shop = make_shop()
+    add_clicks(shop)
+    fill(session, shop)
+    path = tmp_path_factory.mktemp("reports") / "run.html"
+    render_report(session, shop.run, path, settings, written_at=WRITTEN)
+    yield Outline(path.read_text(encoding="utf-8")), gather(session, shop.run, settings, [], WRITTEN)
+    session.close()
+
+
+# What the page says of clicks ----------------------------------------------------------------------------------------
+
+
+def test_a_source_without_streams_has_no_part_about_clicks(outline: Outline, contents: Contents) -> None:
+    assert contents.clicks is None
+    assert "clicks" not in outline.sections
+    assert ("a", "href", "#clicks") not in outline.attributes
+
+
+def test_sessions_are_counted_by_day_without_today_and_programs(clicks_outline: tuple[Outline, Contents]) -> None:
+    outline, _ = clicks_outline
+    assert outline.row("clicks", "10 March 2025") == ["10 March 2025", "19", "10", "3", "1"]
+    assert outline.row("clicks", "2 April 2025") == ["2 April 2025", "29", "15", "5", "1"]
+    assert "1 May 2025" not in [row[0] for row in outline.tables["clicks"][0]]
+    text = outline.text("clicks")
+    assert "Today is not over and not counted here: 10 sessions so far, 2 with a purchase." in text
+    assert "62 sessions on 3 days with sessions, 10 March 2025 to 2 April 2025; 10 with a purchase (16.1 %)" in text
+
+
+def test_the_funnel_narrows_and_its_parts_add_up(clicks_outline: tuple[Outline, Contents]) -> None:
+    outline, contents = clicks_outline
+    people = [1 + place % 5 for day in list(CLICK_DAYS.values())[:-1] for place in range(day - 1)]
+    steps = [sum(reached >= step for reached in people) for step in range(1, 6)]
+    clicks = contents.clicks
+    assert clicks is not None
+    assert clicks.funnel_steps == steps
+    assert [sum(int(row[column]) for row in clicks.funnel) for column in FUNNEL_COLUMNS] == steps
+    assert outline.row("clicks", "Visit", table=1) == ["Visit", str(steps[0]), "100.0 %", "–"]
+    assert outline.row("clicks", "Purchase", table=1) == [
+        "Purchase", str(steps[4]), f"{100 * steps[4] / steps[0]:.1f} %", f"{100 * steps[4] / steps[3]:.1f} %"
+    ]  # fmt: skip
+
+
+def test_money_of_the_funnel_stays_in_its_currency(clicks_outline: tuple[Outline, Contents]) -> None:
+    outline, _ = clicks_outline
+    web = sum(
+        [1 + place % 5 for place in range(sessions - 1)][sessions // 3 :].count(5)
+        for sessions in list(CLICK_DAYS.values())[:-1]
+    )
+    assert outline.row("clicks", "EUR", table=3) == [
+        "EUR", str(web), str(web - 3), money(Decimal("10.25") * web), "3", "6", "9.30"
+    ]  # fmt: skip
+
+
+def test_freshness_counts_what_was_told_at_once_while_the_stream_was_read(
+    clicks_outline: tuple[Outline, Contents],
+) -> None:
+    outline, contents = clicks_outline
+    assert contents.clicks is not None
+    assert contents.clicks.freshness["live_events"] == 21
+    assert contents.clicks.freshness["late_events"] == 1
+    row = outline.row("clicks", "event time → can be queried in RAW", table=4)
+    assert row[1:] == ["3.00 s", "3.90 s", "4.00 s"]
+    row = outline.row("clicks", "published to the stream → can be queried in RAW", table=4)
+    assert row[1:] == ["2.00 s", "2.90 s", "3.00 s"]
+    assert "3.90 s" in outline.text()
+    assert outline.row("clicks", "stream-run", table=5)[2:5] == ["24", "240", "24"]
+
+
+def test_hazards_and_dead_letters_are_told_and_make_the_verdict(clicks_outline: tuple[Outline, Contents]) -> None:
+    outline, contents = clicks_outline
+    clicks = contents.clicks
+    assert clicks is not None
+    assert [(row["severity"], row["state"]) for row in clicks.incidents] == [
+        ("critical", "acknowledged"),
+        ("warning", "open"),
+    ]
+    assert (clicks.open_letters, clicks.critical_incident_count) == (2, 1)
+    assert (
+        "2 click records are dead letters and 1 critical incident of the streams is open" in contents.verdict.sentence
+    )
+    text = outline.text("clicks")
+    assert "positions 100 to 199 are gone" in text
+    assert "positions 200 to 299 are gone" not in text
+    assert outline.row("clicks", "invalid_json", table=8)[2:] == ["2", "1"]
+    # Of the stream's present life only.
+    partitions = [[" ".join(cell.split()) for cell in row] for row in outline.tables["clicks"][7]][1:]
+    assert [row[1:5] for row in partitions] == [["2", "0", "2000", "0"], ["2", "1", "2001", "7"]]
+    assert "never seen there" in partitions[1][6]
+
+
+def test_a_page_with_clicks_obeys_nothing_and_refers_to_nothing_else(
+    clicks_outline: tuple[Outline, Contents],
+) -> None:
+    outline, _ = clicks_outline
+    assert not {"script", "img", "iframe", "link"} & set(outline.tags)
+    ids = [value for _, name, value in outline.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
 # What the page says --------------------------------------------------------------------------------------------------
 
 

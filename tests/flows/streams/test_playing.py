@@ -361,3 +361,47 @@ def test_numbers_of_a_moved_batch_are_those_in_its_json() -> None:
             event = json.loads(row["value"])
             assert when(event["event_time"]) == row["device_event_at"].replace(tzinfo=UTC)
             assert when(event["sent_at"]) == row["device_sent_at"].replace(tzinfo=UTC)
+
+
+# Services -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "services"),
+    [
+        ({}, ["warehouse", "broker", "aws"]),
+        ({"kafka_bootstrap_servers": "kafka:9092"}, ["warehouse", "aws"]),
+        ({"kinesis": "aws"}, ["warehouse", "broker"]),
+        ({"target": "snowflake", "snowflake_block": "x", "kinesis": "aws", "kafka_bootstrap_servers": "k:1"}, []),
+    ],
+)
+def test_services_of_this_machine_are_those_the_settings_need(settings: dict[str, Any], services: list[str]) -> None:
+    assert Settings(**settings).local_services == services
+
+
+def test_up_starts_what_it_is_asked_for_and_down_says_what_is_forgotten(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(tmp_path, *arguments),
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    try:
+        assert "broker running on 127.0.0.1:" in run("up", "--only", BROKER).stdout
+        states = {row["name"]: row["state"] for row in json.loads(run("status", "--format", "json").stdout)}
+        assert states == {"warehouse": "stopped", "broker": "running", "aws": "stopped"}
+        assert run("up", "--only", "toaster").returncode == 2
+    finally:
+        said = run("down").stdout
+    assert "broker stopped" in said
+    assert "broker kept streams in memory only" in said
+    assert "in memory only" not in run("down").stdout
+    said = run("generate", "--clicks", *SMALL, "--events", "10")
+    try:
+        assert "broker had been stopped and keeps nothing" in said.stderr
+    finally:
+        run("down")
