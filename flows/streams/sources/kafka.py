@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -890,7 +891,8 @@ class KafkaPublisher:
 
     def publish(self, records: OutgoingRecords) -> None:
         with _translated(self._stream, self._cluster):
-            send = self._open().send
+            producer = self._open()
+            send, note = producer.send, partial(self._note, producer)
             # The client wants something to send: a tombstone without a key gets an empty one.
             keys = (
                 b"" if key is None and value is None else key
@@ -899,15 +901,16 @@ class KafkaPublisher:
             headers = [(name, value if value is not None else b"") for name, value in records.headers]
             times = records.published_at or repeat(None)
             for key, value, published_at in zip(keys, records.values, times, strict=False):
-                send(self._stream, value, key, headers, None, published_at).add_errback(self._note)
+                send(self._stream, value, key, headers, None, published_at).add_errback(note)
         self._raise_failure()
 
     def flush(self) -> None:
-        if self._producer is not None:
+        producer = self._producer
+        if producer is not None:
             try:
-                self._producer.flush(timeout=self._settings.kafka_patience_seconds)
+                producer.flush(timeout=self._settings.kafka_patience_seconds)
             except errors.KafkaTimeoutError as error:
-                self._note(error)
+                self._note(producer, error)
         self._raise_failure()
 
     def close(self) -> None:
@@ -950,8 +953,10 @@ class KafkaPublisher:
             with suppress(errors.KafkaError):
                 producer.close(timeout=0)
 
-    def _note(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+    def _note(self, producer: KafkaProducer, error: BaseException) -> None:
+        # What is said of records of a producer that was abandoned has been said before.
+        if producer is self._producer:
+            self._failure = self._failure or error
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
