@@ -702,14 +702,14 @@ def quarantine_show(
             else:
                 sys.stdout.buffer.write(content)
             return
-        fields = {name: value for name, value in details.fields.items() if value is not None}
+        fields = list(details.fields)
         if found.kind != "file":
             try:
-                fields["bytes"] = read_value(session, lake, details)
+                fields.append(("bytes", read_value(session, lake, details)))
             except QuarantineError as error:
-                fields["bytes"] = str(error)
-    width = max(map(len, fields))
-    for name, value in fields.items():
+                fields.append(("bytes", str(error)))
+    width = max(len(name) for name, _ in fields)
+    for name, value in fields:
         size = f"{len(value):,} bytes: " if isinstance(value, bytes | bytearray) else ""
         out.print(f"{_visible(name):>{width}}: {size}{_visible(value)}", markup=False)
 

@@ -133,8 +133,8 @@ class EntryDetails:
     """One entry, whole but for its value."""
 
     entry: Entry
-    fields: dict[str, object]
-    """What is known of it, by name; bytes as bytes."""
+    fields: list[tuple[str, object]]
+    """What is known of it: names and values, bytes as bytes. A name may stand twice (headers may)."""
     file_key: str
     """Of a refused file: its bytes in the lake; empty where they are not there."""
 
@@ -142,27 +142,24 @@ class EntryDetails:
 def describe_entry(session: Session, lake: Lake, entry: Entry) -> EntryDetails:
     """Everything that is known of an entry, its own value (see `read_value`) apart."""
     file_key = ""
+    fields: list[tuple[str, object]] = [("id", entry.entry_id), ("kind", entry.kind), ("state", entry.state)]
     if entry.kind == "dead_letter":
         from flows.streams.staged_events import headers_of_text
 
         row = session.rows(statement("show_dead_letter"), [entry.entry_id])[0]
         headers = headers_of_text(row.pop("record_headers") or "[]")
-        fields: dict[str, object] = {"id": entry.entry_id, "kind": entry.kind, **row, "state": entry.state}
-        fields |= {f"header {name}": value for name, value in headers}
+        fields += row.items()
+        fields += [(f"header {name}", "no value" if value is None else value) for name, value in headers]
     else:
         row = session.rows(statement("show_quarantine"), [entry.entry_id])[0]
+        fields += row.items()
         if entry.kind == "file":
             folder = f"quarantine/{row['source']}/files/{row['source_hash']}/"
             file_key = next((item.key for item in lake.list(folder)), "")
-        fields = {"id": entry.entry_id, "kind": entry.kind, **row, "state": entry.state}
-        if file_key:
-            fields["the file itself"] = lake.url_of(file_key)
+            fields.append(("the file itself", lake.url_of(file_key) if file_key else "not in the lake any more"))
     for replayed in session.rows(statement("show_replay"), [entry.entry_id]):
-        fixed = replayed.pop("fixed_value")
-        fields |= {name if name != "run_id" else "replay_run_id": value for name, value in replayed.items()}
-        if fixed is not None:
-            fields["fixed_value"] = bytes(fixed)
-    return EntryDetails(entry, fields, file_key)
+        fields += replayed.items()
+    return EntryDetails(entry, [(name, value) for name, value in fields if value is not None], file_key)
 
 
 def read_value(session: Session, lake: Lake, details: EntryDetails) -> bytes:

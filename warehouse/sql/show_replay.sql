@@ -2,7 +2,7 @@
 select
     replayed_at,
     replayed_by,
-    run_id,
+    run_id as replay_run_id,
     staged_key,
     fixed_hash,
     fixed_value

@@ -538,7 +538,7 @@ def test_show_is_safe_on_a_terminal_and_raw_is_exact(bench: Bench, command: Any,
     stream = MemoryStream()
     stream.add("0", STRANGE[kind])
     record = stream.partitions["0"][0]
-    record.key, record.headers = b"", (("trace\x1b[0m", None), ("empty", b""), ("bin", b"\x00\xff"))
+    record.key, record.headers = b"", (("trace\x1b[0m", None), ("empty", b""), ("bin", b"\x00\xff"), ("bin", b"2"))
     bench.consume(stream)
     [letter] = bench.letters()
     assert bytes(letter["record_key"]) == b""
@@ -549,6 +549,8 @@ def test_show_is_safe_on_a_terminal_and_raw_is_exact(bench: Bench, command: Any,
     assert len(text) < 200_000
     for wanted in ("memory", "shop-clicks", letter["reason_code"], "header empty", "header bin"):
         assert wanted in text
+    assert text.count("header bin: ") == 2
+    assert "header trace\\x1b[0m: no value" in text
     if kind == "plain":
         assert "größer" in text
     assert command("show", letter["dead_letter_id"], "--raw")[1] == STRANGE[kind]
