@@ -148,6 +148,8 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
         star.map_stream("shop", "clicks", _mapping("shop"))
         batches = [one for pair in zip(*map(_in_order_of_arrival, SOURCES), strict=True) for one in pair]
 
+        unheard = ClickRecord("unheard", {"event_id": "1"}, "0", 1, FIRST_MOMENT)
+        star.deliver_clicks([MicroBatch("unheard.parquet", "unheard", 1, FIRST_MOMENT, (unheard,))])
         star.deliver_clicks([*batches[:6], SHOP_BATCHES[1]])
         star.dbt("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
         _keep(star, "first")
@@ -257,6 +259,12 @@ def test_a_run_without_new_batches_changes_nothing(star: Star, table: str) -> No
 @pytest.mark.parametrize("table", TABLES[:3])
 def test_a_rebuild_equals_the_increments(star: Star, table: str) -> None:
     assert _differences(star, table, "last", "rebuild") == []
+
+
+def test_a_stream_without_a_mapping_is_rejected(star: Star) -> None:
+    rows = star.rows("select reject_reason from staging.click_event_rejects where _source_system = 'unheard'")
+    expected = "source unheard has no mapping for stream clicks in OPS.STREAM_MAPPINGS"
+    assert rows == [{"reject_reason": expected}]
 
 
 def test_runs_that_died_are_made_up_for(star: Star) -> None:
