@@ -265,8 +265,8 @@ def stage_records(
             good.append(row)
         staged_key = ""
         if good and not is_trial:
-            name = f"{content_hash}-replayed-{digest.hexdigest()[:32]}.parquet"
-            staged_key = f"staged/{entity}/{mapping.source}/{name}"
+            # Beside the staged files, where no pipe looks.
+            staged_key = f"replayed/{entity}/{mapping.source}/{content_hash}-{digest.hexdigest()[:32]}.parquet"
             staged.publish(staged_key)
     return StagedRecords(staged_key, good, refused, job.totals)
 

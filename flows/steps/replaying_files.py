@@ -385,7 +385,7 @@ def _load_records(
             "source_system": file.source,
             "entity": file.entity,
             "file_key": file.key,
-            "etag": "replay-" + staged.staged_key.rpartition("-replayed-")[2].removesuffix(".parquet"),
+            "etag": "replay-" + staged.staged_key.rpartition("-")[2].removesuffix(".parquet"),
             "landing_url": file.landing_url or "",
             "modified_at": file.modified_at,
             "planned_at": file.planned_at,

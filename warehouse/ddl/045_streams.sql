@@ -45,7 +45,7 @@ create table if not exists ops.stream_positions (
 comment = 'Grain: one row per partition and life of a stream; the only truth about how far it has been read';
 
 -- Always records_in = rows_staged + rows_dead. A replay of n dead letters is a batch of its own (folder `replayed`): 0
--- records in, n rows staged, -n dead. So over all loaded batches of a stream records_in are the records read from it,
+-- records in, n rows staged, -n dead. So over all batches of a stream records_in are the records read from it,
 -- rows_staged the rows of RAW.CLICK_EVENTS, rows_dead the dead letters that are still open.
 create table if not exists ops.stream_batches (
     staged_key varchar not null comment 'Staged file in the lake',
