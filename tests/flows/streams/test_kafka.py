@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import struct
 import time
@@ -27,6 +28,7 @@ from flows.streams.source import (
     open_publisher,
     open_source,
 )
+from flows.streams.sources import kafka
 from warehouse.local import broker, services
 
 Row = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -284,3 +286,80 @@ def test_what_is_published_is_packed(home: Path) -> None:
         publisher.flush()
         with closing(open_source(Settings(home=home), "kafka", "clicks", group="g")) as source:
             assert len(read(source, 1000)[0]) == 1000
+
+
+# A cluster of several nodes: librdkafka's in-process one, in this process -------------------------------------------
+
+
+class ThreeNodes:
+    """Three nodes that partitions can be moved between; a real cluster of three would take a minute to start."""
+
+    def __init__(self) -> None:
+        self._library = broker._librdkafka()
+        self._library.rd_kafka_mock_partition_set_leader.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_char_p,
+            ctypes.c_int32,
+            ctypes.c_int32,
+        ]
+        for name in ("up", "down"):
+            getattr(self._library, f"rd_kafka_mock_broker_set_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int32]
+        error = ctypes.create_string_buffer(512)
+        self._handle = self._library.rd_kafka_new(0, self._library.rd_kafka_conf_new(), error, 512)
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 3)
+        self.servers = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def create(self, topic: str, partitions: int) -> None:
+        assert self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 3) == 0
+
+    def lead(self, topic: str, partition: int, node: int) -> None:
+        assert self._library.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), partition, node) == 0
+
+    def set_up(self, node: int, up: bool) -> None:
+        action = getattr(self._library, f"rd_kafka_mock_broker_set_{'up' if up else 'down'}")
+        assert action(self._cluster, node) == 0
+
+    def close(self) -> None:
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._handle)
+
+
+@pytest.fixture
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreeNodes]:
+    nodes = ThreeNodes()
+    options = {"bootstrap_servers": nodes.servers.split(","), "api_version": kafka.EMBEDDED_VERSION}
+    # kafka-python can't find out by itself what librdkafka's cluster speaks.
+    monkeypatch.setattr(kafka, "_cluster", lambda settings, start: kafka._Cluster(options, None, "three nodes"))
+    yield nodes
+    nodes.close()
+
+
+def test_partitions_are_read_wherever_they_move(three_nodes: ThreeNodes, home: Path) -> None:
+    config = Settings(home=home, kafka_patience_seconds=20)
+    topic, partitions = "clicks", 6
+    three_nodes.create(topic, partitions)
+    for partition in range(partitions):
+        three_nodes.lead(topic, partition, 1 + partition % 3)
+    values = [f"{number:05d}".encode() for number in range(6000)]
+    keys = [value[-2:] for value in values]
+    with (
+        open_publisher(config, "kafka", topic) as publisher,
+        closing(open_source(config, "kafka", topic, group="g")) as source,
+    ):
+        publisher.publish(OutgoingRecords(keys[:2000], values[:2000]))
+        publisher.flush()
+        found, _, _ = read(source, 2000)
+        for partition in range(partitions):
+            three_nodes.lead(topic, partition, 1 + (partition + 1) % 3)
+        publisher.publish(OutgoingRecords(keys[2000:4000], values[2000:4000]))
+        publisher.flush()
+        found += read(source, 2000)[0]
+        for partition in range(partitions):
+            three_nodes.lead(topic, partition, 1 + partition % 2)
+        three_nodes.set_up(3, False)
+        publisher.publish(OutgoingRecords(keys[4000:], values[4000:]))
+        publisher.flush()
+        found += read(source, 2000)[0]
+        three_nodes.set_up(3, True)
+        assert not source.poll(100, 1.0).records
+    assert sorted(value or b"" for value in found) == values
