@@ -382,6 +382,24 @@ def test_a_file_that_lands_again_after_some_of_it_was_put_back_takes_nothing_out
     bench.assert_ledger_ties()
 
 
+def test_where_the_warehouse_cannot_read_the_lake_records_are_put(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.connections import open_lake
+    from flows.steps import replaying
+
+    bench.land("a.csv", f"{HEADER}\n{order(1)}\n" + order(2, text='"x"y') + "\n")
+    bench.ingest()
+    bench.map(quote=None)
+
+    def bring(key: str, path: Path) -> None:
+        path.write_bytes(open_lake(bench.settings).read_bytes(key))
+
+    monkeypatch.setattr(replaying, "lake_upload", lambda settings: bring)
+    assert bench.replay_all().replayed == {"record": 1}
+    assert len(bench.lines()) == 2
+
+
 def test_a_row_of_parquet_has_no_bytes_to_put_back(bench: Bench) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -15,6 +15,7 @@ from flows.settings import Settings
 from flows.sources.mapping import ClickMapping, load_mapping
 from flows.steps.ingestion import prepare_lake_stage
 from flows.steps.runs import begin_run
+from flows.streams.click_pipe import ClickPipe
 from flows.streams.consumer import StreamConsumer, StreamLimits, StreamProgress
 from flows.streams.source import StreamSource
 from tests.flows.streams.memory_stream import MemorySource, MemoryStream
@@ -66,6 +67,7 @@ class Bench:
         *,
         limits: StreamLimits = LIMITS,
         open_session_: Callable[[], Session] | None = None,
+        by_pipe: bool = False,
     ) -> StreamConsumer:
         return StreamConsumer(
             source=source,
@@ -76,6 +78,7 @@ class Bench:
             upload=None,
             limits=limits,
             run_id="run",
+            pipe=ClickPipe(open_lake(self.settings), None, False, "", 60, 1) if by_pipe else None,
         )
 
     def drain(self, stream: MemoryStream, **options: Any) -> StreamProgress:

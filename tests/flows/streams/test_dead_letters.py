@@ -322,6 +322,21 @@ def test_the_consumer_goes_on_beside_what_was_put_back(bench: Bench) -> None:
     bench.assert_ledger_ties(2)
 
 
+def test_where_the_warehouse_cannot_read_the_lake_the_events_are_put(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.steps import replaying
+
+    def bring(key: str, path: Path) -> None:
+        path.write_bytes(open_lake(bench.settings).read_bytes(key))
+
+    many_letters(bench, 4)
+    monkeypatch.setattr(replaying, "lake_upload", lambda settings: bring)
+    assert bench.replay_all().replayed_entries == 4
+    assert len(bench.events()) == 4
+    bench.assert_ledger_ties(4)
+
+
 # Many at once, and death ----------------------------------------------------------------------------------------------
 
 
