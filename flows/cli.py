@@ -668,8 +668,11 @@ def quarantine_list(
         rows = session.rows(statement("list_quarantine"), [source, reason, state, most])
         total = session.scalar(statement("count_quarantine"), [source, reason, state])
     if output is OutputFormat.table:
-        rows = [{name: _visible(value) for name, value in row.items()} for row in rows]
-        rows = [{**row, "id": row["id"][:ID_SHOWN]} for row in rows]
+        rows = [
+            {name: _visible(value) for name, value in row.items() if name != "kind"}
+            | {"id": row["id"][:ID_SHOWN], "detected_at": row["detected_at"].replace(microsecond=0)}
+            for row in rows
+        ]
     _write_rows(rows, output)
     if output is OutputFormat.table and total > len(rows):
         err.print(f"{len(rows)} of {total} entries; --most shows more")
@@ -814,7 +817,10 @@ def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name, value in rows[0].items():
             table.add_column(
-                name, overflow="fold", justify="right" if isinstance(value, int | float | Decimal) else "left"
+                name,
+                overflow="fold",
+                justify="right" if isinstance(value, int | float | Decimal) else "left",
+                no_wrap=name == "id",  # one copies it
             )
         for row in rows:
             table.add_row(*(_text(value) for value in row.values()))
