@@ -10,7 +10,7 @@ with rejected as (
         reject_reason,
         _source_file
     from {{ ref('int_click_events') }}
-    where reject_reason is not null
+    where reject_reason is not null and copy_number = 1
 ),
 
 raw_events as (

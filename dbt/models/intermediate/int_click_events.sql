@@ -126,41 +126,32 @@ repeated as (
     from events
     group by click_key
     having count(*) > 1
-),
+)
 
 -- Of the records with one event id the first counts: published first, then loaded first, then by place. Offsets and
 -- sequence numbers are text, so the shorter is the smaller.
-ranked as (
-    select
-        events.click_key,
-        events.stream,
-        events.epoch,
-        events.partition_id,
-        events.record_position,
-        events._source_file,
-        repeated.record_count,
-        row_number() over (
-            partition by events.click_key
-            order by
-                events.arrived_at, events.load_number, events.stream, events.epoch, events.partition_id,
-                length(events.record_position), events.record_position, events._source_file
-        ) as copy_number
-    from events
-    inner join repeated on events.click_key = repeated.click_key
-)
+select
+    {% for column in staged_columns -%}
+    events.{{ column }},
+    {% endfor -%}
+    row_number() over (
+        partition by events.click_key
+        order by
+            events.arrived_at, events.load_number, events.stream, events.epoch, events.partition_id,
+            length(events.record_position), events.record_position, events._source_file
+    ) as copy_number,
+    repeated.record_count
+from events
+inner join repeated on events.click_key = repeated.click_key
+
+union all
 
 select
     {% for column in staged_columns -%}
     events.{{ column }},
     {% endfor -%}
-    coalesce(ranked.copy_number, 1) as copy_number,
-    coalesce(ranked.record_count, 1) as record_count
+    1 as copy_number,
+    1 as record_count
 from events
-left join ranked
-    on
-        events.click_key = ranked.click_key
-        and events.stream = ranked.stream
-        and events.epoch = ranked.epoch
-        and events.partition_id = ranked.partition_id
-        and events.record_position = ranked.record_position
-        and events._source_file = ranked._source_file
+left join repeated on events.click_key = repeated.click_key
+where repeated.click_key is null
