@@ -35,9 +35,16 @@ def utc_now() -> str:
 
 
 def save_json(session: Session, name: str, rows: Sequence[Mapping[str, Any]], *values: str) -> None:
-    """Run a statement of `warehouse/sql` that takes rows as one bound JSON array, then other values."""
+    """Run a statement of `warehouse/sql` that takes rows as one bound JSON array, then other values.
+
+    A value that is None is left out of its row: what isn't there is NULL of any type, JSON's null is not.
+    """
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        chunk = json.dumps(rows[start : start + ROWS_PER_STATEMENT], default=str)
+        present = [
+            {name: value for name, value in row.items() if value is not None}
+            for row in rows[start : start + ROWS_PER_STATEMENT]
+        ]
+        chunk = json.dumps(present, default=str)
         session.execute(statement(name), [chunk, *values])
 
 

@@ -6,6 +6,7 @@ All functions take an open `Session`; those that change several things say wheth
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -150,10 +151,33 @@ def move_positions(session: Session, moves: Sequence[Mapping[str, Any]]) -> set[
     return moved
 
 
-def batches_loaded(session: Session, staged_keys: Sequence[str]) -> dict[str, int]:
-    """Of these micro-batches, those that are in RAW: staged key → next position."""
-    rows = _rows_of_json(session, "batches_loaded", [{"staged_key": key} for key in staged_keys])
-    return {row["staged_key"]: int(row["next_position"]) for row in rows}
+def batches_known(session: Session, staged_keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Of these micro-batches, those that the ledger has: staged key → (next position, `claimed` or `loaded`)."""
+    rows = _rows_of_json(session, "batches_known", [{"staged_key": key} for key in staged_keys])
+    return {row["staged_key"]: (int(row["next_position"]), row["state"]) for row in rows}
+
+
+def claimed_batches(session: Session, stream: StreamName) -> dict[str, int]:
+    """Micro-batches whose position was moved and whose rows a pipe is to bring: staged key → rows."""
+    rows = session.rows(statement("claimed_batches"), stream.values)
+    return {row["staged_key"]: int(row["rows_staged"]) for row in rows}
+
+
+def finish_batches(session: Session, run_id: str, staged_keys: Sequence[str]) -> None:
+    """Enter that claimed micro-batches are in RAW."""
+    keys = json.dumps([{"staged_key": key} for key in staged_keys])
+    session.execute(statement("finish_batches"), [utc_now(), run_id, keys])
+
+
+def fence_claimed_batch(session: Session, run_id: str, staged_key: str) -> bool:
+    """Whether a micro-batch still is to be loaded; if so nobody else can load it until the transaction ends."""
+    return session.execute(statement("fence_claimed_batch"), [run_id, staged_key]) > 0
+
+
+def count_click_events(session: Session, staged_keys: Sequence[str]) -> dict[str, int]:
+    """Rows in RAW.CLICK_EVENTS by staged key; files without rows are left out."""
+    rows = _rows_of_json(session, "count_click_events_of_files", [{"staged_key": key} for key in staged_keys])
+    return {row["staged_key"]: int(row["row_count"]) for row in rows}
 
 
 def record_batches(session: Session, batches: Sequence[Mapping[str, Any]]) -> None:
@@ -200,6 +224,4 @@ def resolve_incident(session: Session, run_id: str, incident: Incident) -> bool:
 
 
 def _rows_of_json(session: Session, name: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    import json
-
     return session.rows(statement(name), [json.dumps(list(rows))]) if rows else []

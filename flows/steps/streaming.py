@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from flows.sources.mapping import ClickMapping
+    from flows.streams.click_pipe import ClickPipe
     from flows.streams.consumer import StreamProgress
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def consume_stream(
             lag_seconds=settings.stream_lag_seconds,
         ),
         run_id=run.run_id,
+        pipe=_click_pipe(settings) if settings.load_method == "snowpipe" else None,
         on_progress=on_progress,
     )
     try:
@@ -102,6 +104,20 @@ def consume_stream(
         progress.dead_letters,
     )
     return summary
+
+
+def _click_pipe(settings: Settings) -> ClickPipe:
+    from flows.streams.click_pipe import ClickPipe
+
+    upload = lake_upload(settings)
+    return ClickPipe(
+        lake=open_lake(settings),
+        upload=upload,
+        auto_ingest=settings.target == "snowflake" and upload is None,
+        sns_topic=settings.snowpipe_sns_topic,
+        timeout_seconds=settings.snowpipe_timeout_seconds,
+        notification_seconds=settings.snowpipe_notification_seconds,
+    )
 
 
 def click_mapping(source: str, settings: Settings) -> ClickMapping:

@@ -4,6 +4,7 @@ Exactly once rests on one thing: the rows of a micro-batch and the position behi
 position moves only from where the batch began. Whoever dies before the commit has done nothing (the staged file is
 found again by its name and finished), whoever dies after it has done everything, and of two consumers with the same
 records one finds the position moved and drops its copy. What the transport believes has been committed decides nothing.
+By Snowpipe the transaction moves the position and claims the batch; its rows follow (`flows.streams.click_pipe`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from flows.streams.click_pipe import ClickPipe, copy_claimed
 from flows.streams.columns import Column
 from flows.streams.event_check import EventCheck
 from flows.streams.source import PartitionRecords, PositionLost, StreamError, StreamSource, StreamUnavailableError
@@ -164,6 +166,7 @@ class StreamConsumer:
         upload: Callable[[str, Path], None] | None,
         limits: StreamLimits,
         run_id: str,
+        pipe: ClickPipe | None = None,
         on_progress: Callable[[StreamProgress], None] | None = None,
     ) -> None:
         """Nothing is contacted before `run`.
@@ -177,6 +180,7 @@ class StreamConsumer:
             upload: where the warehouse can't reach the lake; see `warehouse.loading.copy_files`.
             limits: when micro-batches close.
             run_id: the run, for the ledger.
+            pipe: loads events by Snowpipe; None: by COPY, in the transaction that moves the positions.
             on_progress: called about once a second.
         """
         self.progress = StreamProgress()
@@ -188,6 +192,8 @@ class StreamConsumer:
         self._upload = upload
         self._limits = limits
         self._run_id = run_id
+        self._pipe = pipe
+        self._may_be_claimed = True
         self._on_progress = on_progress
         self._ledger = _Sessions(open_session)
         self._loader = _Sessions(open_session)
@@ -303,6 +309,7 @@ class StreamConsumer:
             self._partitions.pop(partition.partition, None)
         epoch = self._epoch_of(assigned)
         with self._ledger.open() as session:
+            self._finish_claimed(session)
             known = stream_ledger.positions(session, self._name, epoch.number)
             # In a life of the stream that was read before, a new partition is read from its birth, so that what is gone
             # of it is said; in one that begins for us, from the oldest record there is.
@@ -710,22 +717,34 @@ class StreamConsumer:
                     for batch in batches
                 ],
             )
-            # What the ledger has already was loaded by our own last try, whose answer was lost, or by another consumer
-            # that read or found just the same batch.
-            known = stream_ledger.batches_loaded(session, [batch.staged_key for batch in batches])
-            done = [batch for batch in batches if known.get(batch.staged_key) == batch.next_position]
+            # What the ledger has already was loaded, or claimed for the pipe, by our own last try, whose answer was
+            # lost, or by another consumer that read or found just the same batch.
+            known = stream_ledger.batches_known(session, [batch.staged_key for batch in batches])
+            done = [batch for batch in batches if known.get(batch.staged_key, (None,))[0] == batch.next_position]
             mine = [batch for batch in batches if batch.staged_key in moved and batch not in done]
-            copy_click_events(session, {batch.staged_key: batch.rows_staged for batch in mine}, upload=self._upload)
+            if self._pipe is None:
+                copy_click_events(session, {batch.staged_key: batch.rows_staged for batch in mine}, upload=self._upload)
             copy_dead_letters(
                 session,
                 {batch.dead_letters_key: batch.rows_dead for batch in mine if batch.dead_letters_key},
                 upload=self._upload,
             )
-            loaded_at = utc_now()
-            stream_ledger.record_batches(
-                session, [batch.ledger_row(self._run_id, "loaded", loaded_at) for batch in mine]
-            )
+            state, moment = ("loaded", utc_now()) if self._pipe is None else ("claimed", None)
+            stream_ledger.record_batches(session, [batch.ledger_row(self._run_id, state, moment) for batch in mine])
+        self._finish_claimed(session)
         return mine + done, [batch for batch in batches if batch not in mine and batch not in done]
+
+    def _finish_claimed(self, session: Session) -> None:
+        """Bring into RAW what was claimed for a pipe, by this consumer or by one that died."""
+        if self._pipe is None and not self._may_be_claimed:
+            return
+        claimed = stream_ledger.claimed_batches(session, self._name)
+        if self._pipe is not None:
+            self._pipe.load(session, self._run_id, claimed)
+        else:  # load_method was snowpipe
+            for key, rows in claimed.items():
+                copy_claimed(session, self._run_id, key, rows, upload=self._upload)
+            self._may_be_claimed = False
 
     def _end_of(self, part: StreamPartition) -> int | None:
         held = self._partitions.get(part.partition)
