@@ -22,11 +22,12 @@ REFUSED_INPUT = 3
 RAW_ORDER_LINES = "order_id, line_number, quantity, unit_price, _source_file, _source_row"
 
 
-def write_mapping(folder, **order_columns):
-    """The shop's mapping, some columns of its order lines under other names."""
+def write_mapping(folder, click_fields=None, **order_columns):
+    """The shop's mapping, some columns of its order lines, or some fields of its clicks, under other names."""
     folder.mkdir(exist_ok=True)
     mapping = yaml.safe_load((ROOT / "warehouse" / "sources" / "shop.yml").read_text())
     mapping["entities"]["order_lines"]["columns"] |= order_columns
+    mapping["clicks"]["fields"] |= click_fields or {}
     (folder / "shop.yml").write_text(yaml.safe_dump(mapping))
 
 
@@ -79,3 +80,44 @@ def test_what_a_wrong_mapping_refused_comes_back_as_if_it_had_been_right(new_hom
     for table in MARTS_TABLES:
         assert corrected.contents(table) == right.contents(table), table
     assert corrected.query("select count(*) as n from quality.reconciliations where not is_passed") == [{"n": 0}]
+
+
+@pytest.mark.timeout(1800)
+def test_dead_letters_of_a_wrong_mapping_come_back_as_if_it_had_been_right(new_home, tmp_path):
+    landing = tmp_path / "landing"
+    shop = {"customers": 40, "products": 20, "days": 5, "orders": 80, "seed": 5}
+    generate_shop(landing, **shop)
+    clicks = [part for name, value in shop.items() for part in (f"--{name}", str(value))]
+    clicks += ["--clicks", "--poison-per-mille", "10"]
+    sources = tmp_path / "sources"
+    env = {"CUSTOMER_ANALYTICS_SOURCES_DIR": str(sources)}
+    contents, letters = [], []
+    for is_right in (True, False):
+        home = new_home()
+        write_mapping(sources)
+        home.command("generate", *clicks, env=env)
+        write_mapping(sources, {} if is_right else {"price": "page"})
+        home.command("stream", "--once", env=env, check=REFUSED_INPUT)
+        if not is_right:
+            write_mapping(sources)
+            listed = json.loads(home.command("quarantine", "list", "--most", "100000", "--format", "json"))
+            assert len(listed) > 2 * len(letters[0])
+            home.command("quarantine", "replay", "--all", env=env, check=REFUSED_INPUT)
+        home.command("run", "--landing", str(landing), env=env, check=None)
+        places = "partition_id, record_position, reason_code, record_value"
+        letters.append(home.contents("ops.dead_letters where state = 'open'", places))
+        contents.append(
+            {
+                table: home.contents(table, columns)
+                for table, columns in {
+                    "marts.fact_clicks": "* exclude (source_file, ingested_at)",
+                    "marts.fact_sessions": "*",
+                    "marts.conversion_funnel": "*",
+                }.items()
+            }
+        )
+        assert home.query("select count(*) as n from quality.reconciliations where not is_passed") == [{"n": 0}]
+    assert letters[0] == letters[1] != []
+    assert contents[0]["marts.fact_clicks"]
+    for table in contents[0]:
+        assert contents[0][table] == contents[1][table], table
