@@ -151,6 +151,8 @@ class KafkaBroker:
     def start(self) -> None:
         """Start it, format its storage the first time, and wait until it answers.
 
+        On Linux it ends with the thread that called this, so that a test run that is killed leaves no broker behind.
+
         Raises:
             KafkaBrokerError: it ended or did not answer in time.
         """
