@@ -138,13 +138,17 @@ def replay_letters(
         raise ValueError(f"fixed bytes are for one dead letter; {len(letters)} were chosen")
     if not waiting:
         return LetterOutcome([], [])
-    values: list[bytes | None] = [fixed] if fixed is not None else read_values(replayer.session, replayer.lake, waiting)
+    kept: list[KeptLetter] = []
+    values: list[bytes | None] = [fixed]
+    if fixed is None:
+        waiting, values, kept = _with_values(replayer, waiting)
     checked = check.check(values)
-    kept = [KeptLetter(waiting[dead.place], dead.reason_code, dead.reason) for dead in checked.dead]
+    refused = [KeptLetter(waiting[dead.place], dead.reason_code, dead.reason) for dead in checked.dead]
+    kept += refused
     if is_trial:
         return LetterOutcome([waiting[place] for place in checked.places.tolist()], kept)
     if fixed is None:
-        _renew_reasons(replayer.session, kept)
+        _renew_reasons(replayer.session, refused)
     return LetterOutcome(_put_back(replayer, part, waiting, checked, fixed), kept)
 
 
@@ -243,6 +247,28 @@ def _batch_row(
 def letters_of_ids(session: Session, ids: Sequence[str]) -> list[DeadLetter]:
     """Dead letters by their whole ids; unknown ones are left out."""
     return [_letter(row) for row in session.rows(statement("dead_letters_by_id"), [json.dumps(list(ids))])]
+
+
+def _with_values(
+    replayer: Replayer, letters: Sequence[DeadLetter]
+) -> tuple[list[DeadLetter], list[bytes | None], list[KeptLetter]]:
+    """The letters whose values are still there, the values, and the others."""
+    from flows.lake import LakeError
+
+    session, lake = replayer.session, replayer.lake
+    lost: list[KeptLetter] = []
+    long: dict[str, bytes | None] = {}
+    for letter in letters:
+        if letter.value_bytes >= TABLE_BYTES:
+            try:
+                long[letter.letter_id] = read_values(session, lake, [letter])[0]
+            except LakeError as error:
+                reason = f"the table keeps its first {TABLE_BYTES} bytes only, and the lake: {error}"
+                lost.append(KeptLetter(letter, "bytes_gone", reason))
+    short = [letter for letter in letters if letter.value_bytes < TABLE_BYTES]
+    known = dict(zip((letter.letter_id for letter in short), read_values(session, lake, short), strict=True)) | long
+    there = [letter for letter in letters if letter.letter_id in known]
+    return there, [known[letter.letter_id] for letter in there], lost
 
 
 def read_values(session: Session, lake: Lake, letters: Sequence[DeadLetter]) -> list[bytes | None]:

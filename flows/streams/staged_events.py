@@ -231,11 +231,12 @@ def whole_value(lake: Lake, dead_letters_key: str, letter_id: str) -> bytes | No
     """The value of a dead letter as its quarantine file has it, however long.
 
     Raises:
-        flows.lake.ObjectNotFoundError: the file is not in the lake any more.
-        LookupError: it does not hold this dead letter.
+        flows.lake.LakeError: the file is not in the lake any more, or does not hold this dead letter.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from flows.lake import LakeError
 
     table = pq.read_table(
         pa.BufferReader(lake.read_bytes(dead_letters_key)),
@@ -243,9 +244,7 @@ def whole_value(lake: Lake, dead_letters_key: str, letter_id: str) -> bytes | No
         filters=[("dead_letter_id", "=", letter_id)],
     )
     if table.num_rows != 1:
-        raise LookupError(
-            f"{lake.url_of(dead_letters_key)} holds {table.num_rows} dead letters {letter_id}, expected 1"
-        )
+        raise LakeError(f"{lake.url_of(dead_letters_key)} holds {table.num_rows} dead letters {letter_id}, expected 1")
     value: bytes | None = table["whole_value"][0].as_py()
     return value
 

@@ -285,6 +285,20 @@ def test_a_value_longer_than_the_table_keeps_is_put_back_whole(bench: Bench) -> 
     assert row["characters"] == 9_000_000
 
 
+def test_a_long_value_that_the_lake_has_lost_stays_and_does_not_hold_up_others(bench: Bench) -> None:
+    stream = MemoryStream()
+    stream.add("0", event(1, page="x" * 9_000_000))
+    bench.consume(stream)
+    stream.add("0", event(2).replace(b"event_type", b"kind"))
+    bench.consume(stream)
+    long = next(letter for letter in bench.letters() if letter["reason_code"] == "oversized")
+    open_lake(bench.settings).delete(long["source_file"])
+    bench.write_mapping(event_type="kind")
+    summary = bench.replay_all()
+    assert (summary.replayed, summary.kept_entries[0].reason_code) == ({"dead_letter": 1}, "bytes_gone")
+    assert long["reason"] in [letter["reason"] for letter in bench.letters()]
+
+
 def test_a_stream_that_the_mapping_no_longer_has_stays(bench: Bench) -> None:
     stream = MemoryStream()
     stream.add("0", b"bad")
@@ -376,6 +390,34 @@ def test_of_two_replays_at_once_each_letter_is_put_back_by_one(bench: Bench, mon
     assert sum(counts) == 60
     assert len({row[0] for row in bench.events()}) == len(bench.events()) == 60
     bench.assert_ledger_ties(60)
+
+
+def test_a_consumer_and_a_replay_at_once_lose_and_double_nothing(bench: Bench) -> None:
+    records = 300
+    stream = MemoryStream()
+    for number in range(records):
+        stream.add(str(number % 2), event(number) if number % 5 else event(number).replace(b"event_type", b"kind"))
+    consumer = bench.consumer(MemorySource(stream, poll_records=20), batch_events=20)
+    bench.write_mapping(event_type="kind")
+    problems: list[BaseException] = []
+
+    def consume() -> None:
+        try:
+            consumer.run(drain=True, seconds=120)
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    while thread.is_alive():
+        bench.replay_all()
+    thread.join()
+    bench.replay_all()
+    assert problems == []
+    assert len(bench.events()) == len({row[0] for row in bench.events()}) == records
+    bench.assert_ledger_ties(records)
+    numbers = bench.rows("select load_number from ops.stream_batches where source_system = $source")
+    assert all(row["load_number"] is not None for row in numbers)
 
 
 def test_letters_that_another_replay_took_in_between_are_left_out(
