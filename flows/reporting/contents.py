@@ -42,6 +42,8 @@ INCIDENTS_SHOWN = 10
 STREAM_RUNS_SHOWN = 8
 FRESHNESS_HOURS = 24
 """Freshness of clicks is measured over so many hours before the report."""
+KINDS_OF_QUANTITY = ("quantity", "unit_mismatch")
+"""What kinds of findings begin with whose observed and expected values are quantities; those of others are prices."""
 STEPS = (
     ("sessions", "Visit"),
     ("sessions_with_product_view", "Product seen"),
@@ -364,7 +366,7 @@ def _findings(session: Session, run: RunIdentity) -> list[Finding]:
     return [
         Finding(
             row=row,
-            measure="quantity" if str(row["kind"]).startswith("quantity") else "price",
+            measure="quantity" if str(row["kind"]).startswith(KINDS_OF_QUANTITY) else "price",
             observed=_decimal(row["observed"]),
             expected=_decimal(row["expected"]),
             history=[stretch for stretch in stretches if stretch["anomaly_id"] == row["anomaly_id"]],

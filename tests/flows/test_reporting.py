@@ -226,8 +226,10 @@ def _add_findings(shop: Shop, prices: dict[str, Decimal]) -> None:
             line["quantity"] = Decimal(480)
         line["gross_amount"] = line["quantity"] * line["unit_price"]
         line["net_amount"] = line["gross_amount"] - line["discount_amount"]
-        observed = line["quantity"] if kind == "quantity_high" else line["unit_price"]
-        expected = usual_quantity if kind == "quantity_high" else usual_price
+        kind = "unit_mismatch" if place == 5 else kind
+        of_quantity = kind in ("quantity_high", "unit_mismatch")
+        observed = line["quantity"] if of_quantity else line["unit_price"]
+        expected = usual_quantity if of_quantity else usual_price
         severity = ("critical", "warning", "warning", "note")[place % 4]
         shop.tables["quality.anomalies"].append(
             {
@@ -985,6 +987,12 @@ def test_the_gravest_findings_come_first_with_their_evidence(contents: Contents,
             assert (row["lowest_quantity"], row["highest_quantity"]) == (min(quantities), max(quantities))
             assert row["median_quantity"] == median(quantities)
             assert row["order_lines"] == len(prices)
+
+
+def test_a_finding_is_compared_with_quantities_where_it_is_about_one(contents: Contents) -> None:
+    measures = {item.row["kind"]: item.measure for item in contents.findings}
+    assert measures["unit_mismatch"] == measures["quantity_high"] == "quantity"
+    assert measures["price_high"] == "price"
 
 
 def test_a_run_without_findings_says_how_many_are_open(filled: tuple[Session, Settings], tmp_path: Path) -> None:
