@@ -5,7 +5,7 @@ looked for. From the command line, at any size:
     python tests/integration/stream_soak.py --transport kinesis --events 100000 --kills 5 --reshard
 
 The consumer is `customer-analytics stream --once` in a process of its own, ended by SIGKILL at a random moment after it
-was started; the next one goes on from the ledger.
+began to read; the next one goes on from the ledger.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ logger = logging.getLogger("soak")
 STREAM = "shop-clicks"
 EVENTS_PER_ORDER = 15
 """Fewer than the sample plays for an order, so that there are always enough."""
+START_SECONDS = 90
 FINAL_RUN_SECONDS = 1800
 
 
@@ -110,7 +111,7 @@ def soak(
     in_the_middle: Callable[[], None] | None = None,
     publisher: Callable[[Settings], Publisher] | None = None,
     transform: bool = True,
-    kill_after: tuple[float, float] = (3.0, 9.0),
+    kill_within: float = 4.0,
 ) -> Outcome:
     """Play `events` clicks, kill the consumer `kills` times on the way, let it finish, and count.
 
@@ -125,9 +126,13 @@ def soak(
         in_the_middle: called once when half of the records are published.
         publisher: makes the publisher; by default the transport's own.
         transform: also run dbt and count FACT_CLICKS.
-        kill_after: seconds between a consumer's start and its end, from and to.
+        kill_within: seconds after a consumer has begun to read in which it is killed.
     """
-    environment = {"CUSTOMER_ANALYTICS_STREAM_BATCH_SECONDS": "1", **(environment or {})}
+    environment = {
+        "CUSTOMER_ANALYTICS_STREAM_BATCH_SECONDS": "1",
+        "CUSTOMER_ANALYTICS_STREAM_BATCH_EVENTS": "10000",
+        **(environment or {}),
+    }
     prefix = "CUSTOMER_ANALYTICS_"
     settings = Settings(
         home=home.path, **{name.removeprefix(prefix).lower(): value for name, value in environment.items()}
@@ -141,11 +146,15 @@ def soak(
         done = 0
         for number in range(kills):
             wanted = events * (number + 1) // (kills + 1)
-            consumer = home.start("stream", "--source", transport, "--once", env=environment)
-            deadline = time.monotonic() + chance.uniform(*kill_after)
             while produced.events < wanted:
                 done = _publish(stream, next(parts), produced, done, events, in_the_middle)
             stream.flush()
+            begun = _times_begun(home)
+            consumer = home.start("stream", "--source", transport, "--once", env=environment)
+            deadline = time.monotonic() + START_SECONDS
+            while _times_begun(home) == begun and time.monotonic() < deadline and consumer.popen.poll() is None:
+                time.sleep(0.02)
+            deadline = time.monotonic() + chance.uniform(0, kill_within)
             while time.monotonic() < deadline and consumer.popen.poll() is None:
                 time.sleep(0.02)
             if consumer.popen.poll() is None:
@@ -166,6 +175,12 @@ def soak(
         for layer in ("staging", "intermediate", "marts"):
             run_dbt_layer(layer, run, settings)
     return _outcome(settings, produced, kills, seconds, transform=transform)
+
+
+def _times_begun(home: Home) -> int:
+    """How often a consumer of this home has begun to read."""
+    log = home.path / "logs" / "customer-analytics.log"
+    return log.read_text(errors="replace").count(" partitions\n") if log.exists() else 0
 
 
 def _batches(events: int, produced: Produced) -> Iterator[pa.Table]:
