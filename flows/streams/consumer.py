@@ -121,6 +121,8 @@ class _Partition:
     end_position: int | None
     target: int | None
     """Its end when it was assigned: how far a drain goes."""
+    behind_since: float | None = None
+    """By the monotonic clock, since when there has been more to read whenever it was asked."""
     last_published_at: int | None = None
     """Milliseconds since 1970 of the record polled last."""
     caught_up_at: str | None = None
@@ -242,7 +244,7 @@ class StreamConsumer:
                         break
                 self._start_load(pool)
                 self._finish_load()
-                self._look_at_lag()
+                self._look_at_lag(leaving=True)
                 self._remember_caught_up()
             finally:
                 if self._load is not None:
@@ -768,7 +770,7 @@ class StreamConsumer:
 
     # Lag and incidents ----------------------------------------------------------------------------------------------
 
-    def _look_at_lag(self) -> None:
+    def _look_at_lag(self, *, leaving: bool = False) -> None:
         """Ask how far behind we are; too far for too long is an incident, which ends when we have caught up."""
         if not self._partitions:
             self._is_drained = False
@@ -793,7 +795,7 @@ class StreamConsumer:
             if wait is None and lag.records and held.last_published_at is not None:
                 # What waits was published after what was read last.
                 wait = max(0, round(time.time() * 1000) - held.last_published_at)
-            self._judge_lag(held, lag.is_at_end, wait)
+            self._judge_lag(held, lag.is_at_end, wait, leaving=leaving)
             if lag.is_at_end and self._load is None and not held.held:
                 held.caught_up_at = utc_now()
         self._is_drained = is_drained and len(lags) == len(self._partitions)
@@ -809,11 +811,15 @@ class StreamConsumer:
         for held in self._partitions.values():
             held.caught_up_at = None
 
-    def _judge_lag(self, held: _Partition, is_at_end: bool, milliseconds: int | None) -> None:
+    def _judge_lag(self, held: _Partition, is_at_end: bool, milliseconds: int | None, *, leaving: bool) -> None:
+        """Whoever finds much to read needs some time for it: lag is what is left after the limit, or on leaving."""
         partition = held.part.partition
+        now = time.monotonic()
+        held.behind_since = None if is_at_end else held.behind_since or now
+        has_had_time = held.behind_since is not None and now - held.behind_since > self._limits.lag_seconds
         behind = milliseconds is not None and milliseconds > 1000 * self._limits.lag_seconds
         opened = self._lagging.get(partition)
-        if behind and opened is None and not is_at_end:
+        if behind and opened is None and not is_at_end and (has_had_time or leaving):
             seconds = (milliseconds or 0) / 1000
             end = held.end_position
             incident = Incident(

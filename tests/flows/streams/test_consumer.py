@@ -243,6 +243,8 @@ def test_lag_beyond_the_limit_is_an_incident_until_it_is_caught_up(bench: Bench)
     consumer._handle(source.poll(10, 0))
     consumer._handle(source.poll(10, 0))
     consumer._look_at_lag()
+    assert bench.incidents() == [], "it has only just begun to read"
+    consumer._look_at_lag(leaving=True)
     [incident] = bench.incidents()
     assert (incident["kind"], incident["state"]) == ("consumer_lag", "open")
     assert (incident["evidence"]["missing_from"], incident["evidence"]["missing_to"]) == ("10", "30")

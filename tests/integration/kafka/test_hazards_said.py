@@ -142,6 +142,8 @@ def test_lagging_consumer(bench: Bench) -> None:
     consumer = bench.consumer(source, limits=replace(LIMITS, batch_events=10, lag_seconds=1))
     wait_until(lambda: consumer._handle(source.poll(10, 0.2)) or consumer._held_records() >= 10, "records")
     consumer._look_at_lag()
+    time.sleep(1.2)
+    consumer._look_at_lag()
     [incident] = bench.incidents()
     assert (incident["kind"], incident["severity"], incident["state"]) == ("consumer_lag", "warning", "open")
     assert (incident["evidence"]["missing_from"], incident["evidence"]["missing_to"]) == ("10", "30")
