@@ -25,7 +25,14 @@ import pyarrow as pa
 from flows.streams.click_pipe import ClickPipe, copy_claimed
 from flows.streams.columns import Column
 from flows.streams.event_check import EventCheck
-from flows.streams.source import PartitionRecords, PositionLost, StreamError, StreamSource, StreamUnavailableError
+from flows.streams.source import (
+    PartitionRecords,
+    PositionLost,
+    StreamError,
+    StreamNotFoundError,
+    StreamSource,
+    StreamUnavailableError,
+)
 from flows.streams.staged_events import StagedBatch, StreamPartition, find_staged, stage_batch
 from warehouse import stream_ledger
 from warehouse.ledger import utc_now
@@ -208,7 +215,10 @@ class StreamConsumer:
         self._status_due = 0.0
         self._caught_up_due = time.monotonic() + CAUGHT_UP_SECONDS
         self._is_drained = False
-        self._lagging: dict[str, Incident] = {}
+        self._lagging: set[str] = set()
+        """Partitions whose lag is an open incident of this consumer."""
+        self._caught_up: set[str] = set()
+        """Partitions seen at their end since; incidents of their lag are resolved."""
 
     def run(
         self, *, stop: Event | None = None, seconds: float | None = None, drain: bool = False, patient: bool = False
@@ -219,7 +229,7 @@ class StreamConsumer:
             stop: when it is set, what is held is loaded and the consumer leaves.
             seconds: likewise after so many.
             drain: likewise when everything that was in the stream at the beginning has been read.
-            patient: wait on when the source is unavailable, instead of failing.
+            patient: wait on when the source is unavailable or the stream is not there, instead of failing.
 
         Raises:
             StreamError: the source can't be read.
@@ -234,7 +244,7 @@ class StreamConsumer:
                     try:
                         self._step(pool, drain=drain)
                         pause = SOURCE_BACKOFF_SECONDS[0]
-                    except StreamUnavailableError as error:
+                    except (StreamUnavailableError, StreamNotFoundError) as error:
                         if not patient:
                             raise
                         logger.warning("%s; trying again in %.0f s", error, pause)
@@ -286,7 +296,8 @@ class StreamConsumer:
         self._sought.clear()
         for partition in polled.revoked:
             self._partitions.pop(partition, None)
-            self._lagging.pop(partition, None)
+            self._lagging.discard(partition)
+            self._caught_up.discard(partition)
         if polled.assigned:
             self._take_over(polled.assigned, polled.existing)
         if polled.lost:
@@ -307,8 +318,10 @@ class StreamConsumer:
         """Find out where newly assigned partitions go on, finish what others left, and seek."""
         self._finish_load()
         self._is_drained = False
-        for partition in assigned:
-            self._partitions.pop(partition.partition, None)
+        held = [self._partitions.pop(item.partition) for item in assigned if item.partition in self._partitions]
+        if self._source.knows_lives and (batches := [self._batch_of(item) for item in held if item.held]):
+            # Of a stream that was deleted meanwhile, these records may be nowhere else any more.
+            self._settle(*self._stage_and_load(batches))
         epoch = self._epoch_of(assigned)
         with self._ledger.open() as session:
             self._finish_claimed(session)
@@ -613,7 +626,7 @@ class StreamConsumer:
         if not held:
             self._held_since = None
             return
-        incarnation = self._source.incarnation()
+        incarnation = "" if self._source.knows_lives else self._source.incarnation()
         if any(incarnation and item.incarnation and item.incarnation != incarnation for item in held):
             # Polled from a stream that was re-created meanwhile: whose records these are can't be told. The source says
             # so at its next poll, by assigning the partitions anew.
@@ -818,31 +831,35 @@ class StreamConsumer:
         held.behind_since = None if is_at_end else held.behind_since or now
         has_had_time = held.behind_since is not None and now - held.behind_since > self._limits.lag_seconds
         behind = milliseconds is not None and milliseconds > 1000 * self._limits.lag_seconds
-        opened = self._lagging.get(partition)
-        if behind and opened is None and not is_at_end and (has_had_time or leaving):
-            seconds = (milliseconds or 0) / 1000
-            end = held.end_position
-            incident = Incident(
-                kind="consumer_lag",
-                severity="warning",
-                source_system=self._name.source_system,
-                subject=str(held.part),
-                cause=f"epoch {held.part.epoch}",
-                reason=(
-                    f"{held.part} is read {seconds:,.0f} s behind (more than {self._limits.lag_seconds:,.0f} s): "
-                    f"positions {held.next_position} to {'its end' if end is None else end - 1} wait. Start more "
-                    "consumers, or find out what holds this one up"
-                ),
-                evidence=self._evidence(partition, held.part.epoch, held.next_position, end)
-                | {"seconds_behind": round(seconds)},
-            )
-            self._lagging[partition] = incident
+        if is_at_end and partition not in self._caught_up:
+            # Whoever opened it, perhaps a consumer that left behind what this one has read.
+            self._caught_up.add(partition)
             with self._ledger.open() as session:
-                self._report(session, [incident])
-        elif is_at_end and opened is not None:
-            del self._lagging[partition]
+                stream_ledger.resolve_incident(session, self._run_id, self._lag_incident(held, 0))
+        elif behind and not is_at_end and (has_had_time or leaving) and partition not in self._lagging:
+            self._lagging.add(partition)
+            self._caught_up.discard(partition)
             with self._ledger.open() as session:
-                stream_ledger.resolve_incident(session, self._run_id, opened)
+                self._report(session, [self._lag_incident(held, milliseconds or 0)])
+        if is_at_end:
+            self._lagging.discard(partition)
+
+    def _lag_incident(self, held: _Partition, milliseconds: int) -> Incident:
+        end, seconds = held.end_position, milliseconds / 1000
+        return Incident(
+            kind="consumer_lag",
+            severity="warning",
+            source_system=self._name.source_system,
+            subject=str(held.part),
+            cause=f"epoch {held.part.epoch}",
+            reason=(
+                f"{held.part} is read {seconds:,.0f} s behind (more than {self._limits.lag_seconds:,.0f} s): "
+                f"positions {held.next_position} to {'its end' if end is None else end - 1} wait. Start more "
+                "consumers, or find out what holds this one up"
+            ),
+            evidence=self._evidence(held.part.partition, held.part.epoch, held.next_position, end)
+            | {"seconds_behind": round(seconds)},
+        )
 
     def _report(self, session: Session, incidents: Sequence[Incident]) -> None:
         for incident in incidents:

@@ -142,6 +142,11 @@ class StreamSource(Protocol):
     transport: str
     stream: str
 
+    @property
+    def knows_lives(self) -> bool:
+        """Whether every record polled certainly belongs to the incarnation its partition was assigned with, also when
+        the stream is deleted and created again meanwhile."""
+
     def poll(self, max_records: int, timeout_seconds: float) -> Polled:
         """Wait for at most so long, and bring at most so many records; nothing is not an error.
 

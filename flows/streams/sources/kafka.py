@@ -449,6 +449,11 @@ class KafkaSource:
 
     # What the interface promises --------------------------------------------------------------------------------------
 
+    @property
+    def knows_lives(self) -> bool:
+        """See `StreamSource.knows_lives`: fetches name the topic by its id, where the broker has ids."""
+        return self._cluster.embedded is None
+
     def poll(self, max_records: int, timeout_seconds: float) -> Polled:
         deadline = time.monotonic() + timeout_seconds
         while True:

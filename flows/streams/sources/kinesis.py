@@ -329,6 +329,11 @@ class KinesisSource:
 
     # The interface ---------------------------------------------------------------------------------------------------
 
+    @property
+    def knows_lives(self) -> bool:
+        """See `StreamSource.knows_lives`: iterators are asked for by the stream's name."""
+        return False
+
     def poll(self, max_records: int, timeout_seconds: float) -> Polled:
         """See `StreamSource.poll`. A failing call is repeated within the time given; beyond it, by the next poll."""
         until = time.monotonic() + timeout_seconds

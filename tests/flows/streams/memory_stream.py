@@ -57,6 +57,7 @@ class MemorySource:
     """A consumer of a `MemoryStream` that believes it owns every partition, whoever else does."""
 
     transport = "memory"
+    knows_lives = False
     _numbers = count()
 
     def __init__(self, stream: MemoryStream, name: str = "clicks", poll_records: int = 1_000_000) -> None:

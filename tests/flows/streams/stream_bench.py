@@ -81,6 +81,12 @@ class Bench:
             pipe=ClickPipe(open_lake(self.settings), None, False, "", 60, 1) if by_pipe else None,
         )
 
+    @staticmethod
+    def close(consumer: StreamConsumer) -> None:
+        """Close the sessions of a consumer that is not run to its end."""
+        consumer._ledger.close()
+        consumer._loader.close()
+
     def drain(self, stream: MemoryStream, **options: Any) -> StreamProgress:
         return self.consumer(MemorySource(stream), **options).run(drain=True, seconds=30)
 
