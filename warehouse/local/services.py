@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -301,12 +302,17 @@ def _end_process(spec: ServiceSpec, process: psutil.Process, log_file: Path) -> 
     for number, patience in ((signal.SIGTERM, STOP_TIMEOUT_SECONDS), (signal.SIGKILL, 5.0)):
         try:
             process.send_signal(number)
-            process.wait(patience)
         except psutil.NoSuchProcess:
             return
-        except psutil.TimeoutExpired:
-            continue
-        return
+        deadline = time.monotonic() + patience
+        # An ended process whose parent, perhaps a long-lived worker, has not asked for it stays in the process table:
+        # process.wait() alone would wait for the parent.
+        while time.monotonic() < deadline:
+            if _has_ended(process):
+                with suppress(psutil.TimeoutExpired):
+                    process.wait(0)  # takes it out of the table, if it is ours
+                return
+            time.sleep(0.02)
     raise ServiceError(f"The service {spec.name} (process {process.pid}) does not end. {_log_end(log_file)}")
 
 

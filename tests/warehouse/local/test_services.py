@@ -155,6 +155,29 @@ def test_a_service_that_ignores_sigterm_is_killed(home: Path, monkeypatch: pytes
     assert not psutil.pid_exists(started.pid or 0)
 
 
+def test_a_service_is_stopped_by_another_process_than_the_one_that_started_it(home: Path) -> None:
+    _register_echo([LISTEN])
+    start_service(ECHO, home)
+    # Its process, once ended, stays a zombie: this process started it, and does not ask for it.
+    elsewhere = (
+        "import sys, time; from warehouse.local import services; from pathlib import Path; "
+        f"services.register_service(services.ServiceSpec({ECHO!r}, lambda home, port: [], lambda *_: True)); "
+        f"began = time.monotonic(); state = services.stop_service({ECHO!r}, Path(sys.argv[1])).state; "
+        "print(state, time.monotonic() - began)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", elsewhere, str(home)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    state, seconds = done.stdout.split()
+    assert state == "stopped"
+    assert float(seconds) < services.STOP_TIMEOUT_SECONDS / 2
+
+
 def test_an_unknown_service_is_named() -> None:
     with pytest.raises(KeyError, match="nothing_like_it"):
         start_service("nothing_like_it", "anywhere")
