@@ -147,6 +147,8 @@ def _root() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # The warehouse's connector warns about versions of its bundled HTTP client that nobody here can change.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    # alibi-detect brings a library for language models along, which says that it finds no framework for them.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
 # Services ----------------------------------------------------------------------------------------------------------
