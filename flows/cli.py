@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -800,7 +801,17 @@ def incidents_list(
     from warehouse.session import statement
 
     with open_session(_settings()) as session:
-        _write_rows(session.rows(statement("list_incidents"), [state, state, most]), output)
+        rows = session.rows(statement("list_incidents"), [state, state, most])
+    if output is not OutputFormat.table or not rows:
+        _write_rows(rows, output)
+        return
+    for row in rows:  # sentences: a column would be too narrow for them
+        out.print(
+            f"{row['incident'][:12]}  {row['severity']}, {row['state']}: {row['kind']} of {row['subject']}, seen "
+            f"{row['seen']} times, last {row['last_seen_at']:%Y-%m-%d %H:%M} UTC",
+            markup=False,
+        )
+        out.print(Padding(escape(row["reason"]), (0, 0, 1, 4)), soft_wrap=False)
 
 
 def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:

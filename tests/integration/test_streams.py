@@ -19,6 +19,7 @@ from flows.engines import run_flow
 from flows.settings import Settings
 from flows.streams.source import OutgoingRecords, open_publisher
 from tests.integration.kafka.kafka_broker import KafkaBroker, missing_programs
+from warehouse.local.services import stop_service
 from warehouse.sample import ClickStream
 
 pytestmark = pytest.mark.integration
@@ -107,6 +108,23 @@ def test_a_consumer_told_to_stop_loads_what_it_holds(new_home: Any) -> None:
     assert done.status == (3 if counts["poison"] else 0), done.stderr
     assert f"2,000 records of kafka shop-clicks loaded: {counts['events']:,} events" in done.stdout
     assert home.query("select count(*) as events from raw.click_events") == [{"events": counts["events"]}]
+
+
+@pytest.mark.timeout(300)
+def test_a_broker_that_forgot_everything_is_told_as_an_incident(new_home: Any) -> None:
+    home: Home = new_home()
+    settings = Settings(home=home.path)
+    first = publish(settings, 1000, seed=1)
+    home.command("stream", "--once", check=None)
+    stop_service("broker", home.path)
+    second = publish(settings, 500, seed=2)
+    home.command("stream", "--once", check=None)
+    told = home.command("incidents", "list")
+    for partition in ("0", "1"):
+        assert f"warning, open: stream_recreated of kafka shop-clicks/{partition}, seen 1 times" in told
+    assert "its end when last seen, had been read" in " ".join(told.split())
+    landed = home.query("select _epoch as epoch, count(*) as events from raw.click_events group by 1 order by 1")
+    assert landed == [{"epoch": 1, "events": first["events"]}, {"epoch": 2, "events": second["events"]}]
 
 
 @pytest.mark.parametrize(
