@@ -88,8 +88,6 @@ class StreamProgress:
     incidents: int = 0
     lag_records: int | None = None
     """Records that wait in the stream; None where the transport can't tell."""
-    lag_milliseconds: int | None = None
-    """Age of the oldest unread record, where the transport tells."""
     delay_seconds: float | None = None
     """Age of the newest loaded record when it was loaded."""
     rate: float = 0.0
@@ -215,10 +213,8 @@ class StreamConsumer:
         self._status_due = 0.0
         self._caught_up_due = time.monotonic() + CAUGHT_UP_SECONDS
         self._is_drained = False
-        self._lagging: set[str] = set()
-        """Partitions whose lag is an open incident of this consumer."""
-        self._caught_up: set[str] = set()
-        """Partitions seen at their end since; incidents of their lag are resolved."""
+        self._lagging: dict[str, bool] = {}
+        """Whether the lag of a partition is an open incident; left out while that is not known."""
 
     def run(
         self, *, stop: Event | None = None, seconds: float | None = None, drain: bool = False, patient: bool = False
@@ -296,8 +292,7 @@ class StreamConsumer:
         self._sought.clear()
         for partition in polled.revoked:
             self._partitions.pop(partition, None)
-            self._lagging.discard(partition)
-            self._caught_up.discard(partition)
+            self._lagging.pop(partition, None)
         if polled.assigned:
             self._take_over(polled.assigned, polled.existing)
         if polled.lost:
@@ -396,19 +391,18 @@ class StreamConsumer:
             if is_known
             else f"everything up to position {part.next_position}, its end when last seen, had been read"
         )
-        return Incident(
-            kind="stream_recreated",
-            severity="critical" if is_known else "warning",
-            source_system=self._name.source_system,
-            subject=f"{self._name}/{part.partition}",
+        return self._incident(
+            "stream_recreated",
+            "critical" if is_known else "warning",
+            StreamPartition(self._name, known.number, part.partition),
             cause=f"epoch {epoch.number}",
             reason=(
                 f"{self._name} was deleted and created again: of partition {part.partition} {missing}, and what came "
                 f"after that and before the deletion is not known. The new one is read from its beginning as epoch "
                 f"{epoch.number}. Ask its owner; send again what is missing"
             ),
-            evidence=self._evidence(part.partition, known.number, part.next_position, end if is_known else None)
-            | {"new_epoch": epoch.number},
+            missing=(part.next_position, end if is_known else None),
+            new_epoch=epoch.number,
         )
 
     def _notice_reset(
@@ -418,18 +412,17 @@ class StreamConsumer:
         committed = item.committed_position
         if committed is None or committed <= known.next_position:
             return
-        incident = Incident(
-            kind="offset_reset",
-            severity="warning",
-            source_system=self._name.source_system,
-            subject=str(part),
+        incident = self._incident(
+            "offset_reset",
+            "warning",
+            part,
             cause=f"epoch {part.epoch} {known.next_position}-{committed}",
             reason=(
                 f"the committed position of {part} was set forward to {committed}, past {known.next_position}, up to "
                 f"which it is loaded. The ledger decides: records {known.next_position} to {committed - 1} are read, "
                 "nothing is left out. Find out who reset the group"
             ),
-            evidence=self._evidence(part.partition, part.epoch, known.next_position, committed),
+            missing=(known.next_position, committed),
         )
         with self._ledger.open() as session:
             self._report(session, [incident])
@@ -441,18 +434,18 @@ class StreamConsumer:
                 continue
             end = known.end_position
             upto = "its end" if end is None or end <= known.next_position else str(end - 1)
-            incident = Incident(
-                kind="retention_loss",
-                severity="critical",
-                source_system=self._name.source_system,
-                subject=f"{self._name}/{known.partition}",
+            part = StreamPartition(self._name, epoch.number, known.partition)
+            incident = self._incident(
+                "retention_loss",
+                "critical",
+                part,
                 cause=f"epoch {epoch.number} {known.next_position}-end",
                 reason=(
-                    f"{self._name}/{known.partition} is gone, and was not read to its end: positions "
+                    f"{part} is gone, and was not read to its end: positions "
                     f"{known.next_position} to {upto} were deleted before they had been read. Send them again from "
                     "where they came; keep records longer, or read more often"
                 ),
-                evidence=self._evidence(known.partition, epoch.number, known.next_position, end),
+                missing=(known.next_position, end),
             )
             with session.transaction():
                 stream_ledger.close_position(session, self._name, epoch.number, known.partition, known.next_position)
@@ -487,18 +480,17 @@ class StreamConsumer:
             and known.caught_up_at is not None
             and known.caught_up_at.timestamp() * 1000 >= lost.published_before
         )
-        incident = Incident(
-            kind="retention_loss",
-            severity="critical",
-            source_system=self._name.source_system,
-            subject=str(part),
+        incident = self._incident(
+            "retention_loss",
+            "critical",
+            part,
             cause=f"epoch {part.epoch} {position}-{lost.first_position}",
             reason=(
                 f"positions {position} to {lost.first_position - 1} of {part} were deleted before they had been read "
                 f"(the oldest that is left is {lost.first_position}). Send them again from where they came; keep "
                 "records longer, or read more often"
             ),
-            evidence=self._evidence(part.partition, part.epoch, position, lost.first_position),
+            missing=(position, lost.first_position),
         )
         with self._ledger.open() as session, session.transaction():
             move = self._move(part, position, lost.first_position, lost.end_position, f"jump {incident.incident_id}")
@@ -550,23 +542,20 @@ class StreamConsumer:
             if is_known
             else "no record that was seen there is missing"
         )
-        return Incident(
-            kind="offset_reset",
-            severity="critical" if is_known else "warning",
-            source_system=self._name.source_system,
-            subject=f"{self._name}/{part.partition}",
+        return self._incident(
+            "offset_reset",
+            "critical" if is_known else "warning",
+            StreamPartition(self._name, known.number, part.partition),
             cause=f"epoch {epoch.number}",
             reason=(
                 f"{self._name}/{part.partition} ends at position {lost.end_position}, though it has been read up to "
                 f"{part.next_position}: it was cut off or made anew; {missing}. It is read again from "
                 f"{lost.first_position} as epoch {epoch.number}; events known already are recognised by their id"
             ),
-            evidence=self._evidence(part.partition, known.number, part.next_position, seen if is_known else None)
-            | {
-                "new_epoch": epoch.number,
-                "first_position": str(lost.first_position),
-                "end_position": str(lost.end_position),
-            },
+            missing=(part.next_position, seen if is_known else None),
+            new_epoch=epoch.number,
+            first_position=str(lost.first_position),
+            end_position=str(lost.end_position),
         )
 
     def _close_partition(self, closed: ClosedPartition) -> None:
@@ -579,19 +568,18 @@ class StreamConsumer:
             self._settle(*self._stage_and_load([self._batch_of(held)]))
         self._partitions.pop(closed.partition, None)
         successors = " and ".join(closed.successors) or "nowhere"
-        incident = Incident(
-            kind="shard_closed",
-            severity="note",
+        incident = self._incident(
+            "shard_closed",
+            "note",
+            held.part,
             state="resolved",
-            source_system=self._name.source_system,
-            subject=str(held.part),
             cause=f"epoch {held.part.epoch}",
             reason=(
                 f"{held.part} was closed and has been read to its end, position {held.position_before - 1}; it goes on "
                 f"in {successors}. Nothing is missing"
             ),
-            evidence=self._evidence(held.part.partition, held.part.epoch, held.position_before, None)
-            | {"successors": list(closed.successors)},
+            missing=(held.position_before, None),
+            successors=list(closed.successors),
         )
         with self._ledger.open() as session:
             known = stream_ledger.positions(session, self._name, held.part.epoch)[closed.partition]
@@ -792,8 +780,6 @@ class StreamConsumer:
         records = [lag.records for lag in lags.values()]
         known = [count for count in records if count is not None]
         self.progress.lag_records = sum(known) if len(known) == len(records) else None
-        waits = [lag.milliseconds for lag in lags.values() if lag.milliseconds is not None]
-        self.progress.lag_milliseconds = max(waits) if waits else None
         is_drained = bool(self._partitions)
         for partition, held in self._partitions.items():
             lag = lags.get(partition)
@@ -831,34 +817,30 @@ class StreamConsumer:
         held.behind_since = None if is_at_end else held.behind_since or now
         has_had_time = held.behind_since is not None and now - held.behind_since > self._limits.lag_seconds
         behind = milliseconds is not None and milliseconds > 1000 * self._limits.lag_seconds
-        if is_at_end and partition not in self._caught_up:
+        if is_at_end and self._lagging.get(partition, True):
             # Whoever opened it, perhaps a consumer that left behind what this one has read.
-            self._caught_up.add(partition)
+            self._lagging[partition] = False
             with self._ledger.open() as session:
                 stream_ledger.resolve_incident(session, self._run_id, self._lag_incident(held, 0))
-        elif behind and not is_at_end and (has_had_time or leaving) and partition not in self._lagging:
-            self._lagging.add(partition)
-            self._caught_up.discard(partition)
+        elif behind and not is_at_end and (has_had_time or leaving) and not self._lagging.get(partition, False):
+            self._lagging[partition] = True
             with self._ledger.open() as session:
                 self._report(session, [self._lag_incident(held, milliseconds or 0)])
-        if is_at_end:
-            self._lagging.discard(partition)
 
     def _lag_incident(self, held: _Partition, milliseconds: int) -> Incident:
         end, seconds = held.end_position, milliseconds / 1000
-        return Incident(
-            kind="consumer_lag",
-            severity="warning",
-            source_system=self._name.source_system,
-            subject=str(held.part),
+        return self._incident(
+            "consumer_lag",
+            "warning",
+            held.part,
             cause=f"epoch {held.part.epoch}",
             reason=(
                 f"{held.part} is read {seconds:,.0f} s behind (more than {self._limits.lag_seconds:,.0f} s): "
                 f"positions {held.next_position} to {'its end' if end is None else end - 1} wait. Start more "
                 "consumers, or find out what holds this one up"
             ),
-            evidence=self._evidence(held.part.partition, held.part.epoch, held.next_position, end)
-            | {"seconds_behind": round(seconds)},
+            missing=(held.next_position, end),
+            seconds_behind=round(seconds),
         )
 
     def _report(self, session: Session, incidents: Sequence[Incident]) -> None:
@@ -867,16 +849,39 @@ class StreamConsumer:
         stream_ledger.record_incidents(session, self._run_id, incidents)
         self.progress.incidents += len(incidents)
 
-    def _evidence(self, partition: str, epoch: int, missing_from: int, missing_to: int | None) -> dict[str, Any]:
-        """`missing_to` is exclusive, as next positions are; None: nothing known is missing."""
-        return {
-            "transport": self._name.transport,
-            "stream": self._name.stream,
-            "partition": partition,
-            "epoch": epoch,
-            "missing_from": str(missing_from),
-            "missing_to": str(missing_from if missing_to is None else missing_to),
-        }
+    def _incident(
+        self,
+        kind: str,
+        severity: str,
+        part: StreamPartition,
+        *,
+        cause: str,
+        reason: str,
+        missing: tuple[int, int | None],
+        state: str = "open",
+        **evidence: Any,  # noqa: ANN401 - whatever JSON holds
+    ) -> Incident:
+        """An incident of a partition. `missing` is a range whose end is exclusive, as next positions are; an end of
+        None: nothing known is missing."""
+        missing_from, missing_to = missing
+        return Incident(
+            kind=kind,
+            severity=severity,
+            source_system=self._name.source_system,
+            subject=str(part),
+            cause=cause,
+            reason=reason,
+            evidence={
+                "transport": self._name.transport,
+                "stream": self._name.stream,
+                "partition": part.partition,
+                "epoch": part.epoch,
+                "missing_from": str(missing_from),
+                "missing_to": str(missing_from if missing_to is None else missing_to),
+                **evidence,
+            },
+            state=state,
+        )
 
 
 class _Sessions:
