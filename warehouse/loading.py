@@ -100,6 +100,8 @@ def copy_files(
     *,
     upload: Callable[[str, Path], None] | None,
     force: bool = False,
+    folder: str = "",
+    copy_statement: str = "copy_staged_files",
 ) -> Iterator[LoadedFile]:
     """COPY staged files, all of one folder tree, into a table.
 
@@ -109,6 +111,8 @@ def copy_files(
         keys: paths in the lake, e.g. `staged/order_lines/shop/<hash>.parquet`.
         upload: where the warehouse can't reach the lake: brings one lake file to a local path; it is then PUT.
         force: load also what the warehouse remembers to have loaded.
+        folder: of the lake, above all keys; by default the one two above each file.
+        copy_statement: name of the file in `warehouse/sql` with the COPY.
 
     Yields:
         One `LoadedFile` a key.
@@ -119,15 +123,16 @@ def copy_files(
     for start in range(0, len(keys), FILES_PER_COPY):
         chunk = list(keys[start : start + FILES_PER_COPY])
         with reachable_stage(session, chunk, upload) as stage_name:
-            folder = str(PurePosixPath(chunk[0]).parents[1])
-            names = [str(PurePosixPath(key).relative_to(folder)) for key in chunk]
+            above = folder or str(PurePosixPath(chunk[0]).parents[1])
+            names = [str(PurePosixPath(key).relative_to(above)) for key in chunk]
             text = fill(
-                statement("copy_staged_files"), stage_folder=StageFolder(f"@{stage_name}/{folder}/"), files=names
+                statement(copy_statement), stage_folder=StageFolder(f"@{stage_name}/{above}/"), files=names
             ).replace("identifier($target_table)", table)
             results = session.rows(text + ("\nforce = true" if force else ""))
-        by_name = {PurePosixPath(str(result.get("file", ""))).name: result for result in results}
+        # External stages show the whole address, internal ones a path that begins with the stage.
+        by_key = {f"{above}/{str(result.get('file', '')).rpartition(f'/{above}/')[2]}": result for result in results}
         for key in chunk:
-            result = by_name.get(PurePosixPath(key).name)
+            result = by_key.get(key)
             if result is None:
                 raise LoadError(f"COPY INTO {table} said nothing of {key}; is it in the lake?")
             status = str(result["status"]).upper()
