@@ -225,7 +225,10 @@ def _why_no_object(text: str | None) -> tuple[str, str]:
     try:
         found = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        return "invalid_json", f"{error.msg} at character {error.pos + 1} of {len(text)}, expected a JSON object"
+        return (
+            "invalid_json",
+            f"{error.msg.removesuffix(' at')} at character {error.pos + 1} of {len(text)}, expected a JSON object",
+        )
     except (ValueError, RecursionError) as error:
         found_word = re.sub(r"\s+", " ", str(error))[:_SHOWN]
         return "invalid_json", f"found {found_word}, which is no JSON (RFC 8259), expected a JSON object"
