@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     """The timezone of business dates (`_date` columns)."""
     shop_country: str = "GB"
     """ISO 3166 code whose public holidays DIM_DATE carries."""
+    reporting_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "GBP"
+    """ISO 4217 code of the currency that all orders are shown in beside their own."""
+    exchange_rate_max_age_days: Annotated[int, Field(ge=0)] = 7
+    """The last known exchange rate converts an order for so many days; then the rate is missing."""
     fiscal_year_start_month: Annotated[int, Field(ge=1, le=12)] = 4
     calendar_start: date = date(2009, 1, 1)
     """First day of DIM_DATE; orders before it have no date row, so let it be early enough."""

@@ -60,6 +60,7 @@ ENTITIES: dict[str, Entity] = {
                 "quantity",
                 "unit_price",
                 "discount_amount",
+                "order_discount_amount",
                 "currency",
                 "country",
                 "sales_channel",
@@ -69,7 +70,16 @@ ENTITIES: dict[str, Entity] = {
                 "returned_line_number",
                 "updated_at",
             ),
-            numeric=frozenset({"line_number", "quantity", "unit_price", "discount_amount", "returned_line_number"}),
+            numeric=frozenset(
+                {
+                    "line_number",
+                    "quantity",
+                    "unit_price",
+                    "discount_amount",
+                    "order_discount_amount",
+                    "returned_line_number",
+                }
+            ),
             temporal=frozenset({"ordered_at", "updated_at"}),
         ),
         Entity(
@@ -87,6 +97,11 @@ ENTITIES: dict[str, Entity] = {
                 "effective_at",
             ),
             temporal=frozenset({"created_at", "effective_at"}),
+        ),
+        Entity(
+            name="customer_merges",
+            columns=("customer_id", "merged_into_customer_id", "merged_at"),
+            temporal=frozenset({"merged_at"}),
         ),
         Entity(
             name="products",

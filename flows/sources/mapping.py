@@ -37,6 +37,10 @@ class Conventions(_Strict):
     """Regular expression (whole match, letter case ignored) of product codes that are no merchandise."""
     float_formatted_ids: bool = False
     """Whether ids are written as floats (`17850.0` means `17850`)."""
+    whole_orders: bool = False
+    """Whether a file that has an order has all of its lines: of several files with one order the latest counts alone."""
+    exchange_rates_from: str | None = None
+    """Source whose exchange rates convert this one's amounts; its own where it is not said."""
 
     @field_validator("non_product_pattern")
     @classmethod

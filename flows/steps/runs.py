@@ -111,6 +111,8 @@ def save_conventions(session: Session, source: str, settings: Settings) -> None:
             conventions.non_product_pattern,
             conventions.float_formatted_ids,
             mapping_hash,
+            conventions.whole_orders,
+            conventions.exchange_rates_from,
         ],
     )
     clicks = mapping.clicks

@@ -28,6 +28,8 @@ def dbt_variables(settings: Settings) -> dict[str, Any]:
     return {
         "shop_timezone": settings.shop_timezone,
         "shop_country": settings.shop_country,
+        "reporting_currency": settings.reporting_currency,
+        "exchange_rate_max_age_days": settings.exchange_rate_max_age_days,
         "fiscal_year_start_month": settings.fiscal_year_start_month,
         "calendar_start": settings.calendar_start.isoformat(),
         "calendar_end": settings.calendar_end.isoformat(),

@@ -75,10 +75,14 @@ class Star:
         adjustment_prefix: str | None = None,
         non_product_pattern: str | None = None,
         float_formatted_ids: bool = False,
+        whole_orders: bool = False,
+        exchange_rates_from: str | None = None,
     ) -> None:
         """Enter a source's conventions."""
         self.session.execute(
-            "insert into ops.source_conventions values (?, ?, ?, ?, ?, ?, ?, 'a mapping')",
+            "insert into ops.source_conventions (source_system, timezone, default_currency, cancellation_prefix,"
+            " adjustment_prefix, non_product_pattern, float_formatted_ids, whole_orders, exchange_rates_from,"
+            " mapping_hash) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'a mapping')",
             [
                 name,
                 timezone,
@@ -87,6 +91,8 @@ class Star:
                 adjustment_prefix,
                 non_product_pattern,
                 float_formatted_ids,
+                whole_orders,
+                exchange_rates_from,
             ],
         )
 

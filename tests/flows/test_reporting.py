@@ -361,7 +361,7 @@ def _add_checks(shop: Shop) -> None:
     checks = [
         ("loaded = RAW", "rows", Decimal(4321), Decimal(4321)),
         ("RAW.ORDER_LINES = FACT_ORDERS + rejects", "rows", Decimal(4321), Decimal(4320)),
-        ("FACT_ORDERS: net = gross - discount", "net amount, all currencies", total, total),
+        ("FACT_ORDERS: net = gross - discount - returned", "net amount, all currencies", total, total),
     ]
     shop.tables["quality.reconciliations"] += [
         {

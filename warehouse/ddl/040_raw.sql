@@ -12,6 +12,7 @@ create table if not exists raw.order_lines (
     quantity varchar comment 'Units; negative for returns',
     unit_price varchar comment 'Price of one unit in the line''s currency',
     discount_amount varchar comment 'Discount on the whole line in the line''s currency',
+    order_discount_amount varchar comment 'Discount on the whole order in the line''s currency, the same on each of its lines',
     currency varchar comment 'ISO 4217 code',
     country varchar comment 'Country of delivery, as written by the source',
     sales_channel varchar comment 'Where the order was placed',
@@ -28,6 +29,10 @@ create table if not exists raw.order_lines (
     _ingested_at timestamp_ntz not null comment 'Start of that run, UTC'
 )
 comment = 'Order lines as landed';
+
+-- Warehouses made before orders had discounts of their own.
+alter table raw.order_lines add column if not exists order_discount_amount varchar
+comment 'Discount on the whole order in the line''s currency, the same on each of its lines';
 
 create table if not exists raw.customers (
     customer_id varchar comment 'Customer number',
@@ -48,6 +53,19 @@ create table if not exists raw.customers (
     _ingested_at timestamp_ntz not null comment 'Start of that run, UTC'
 )
 comment = 'Customer change feed as landed';
+
+create table if not exists raw.customer_merges (
+    customer_id varchar comment 'Customer number that is given up',
+    merged_into_customer_id varchar comment 'Customer number under which the person goes on; empty: none, it stands alone again',
+    merged_at varchar comment 'From when on',
+    _source_system varchar not null comment 'Name of the source mapping',
+    _source_file varchar not null comment 'Path of the file, relative to the landing folder',
+    _source_hash varchar not null comment 'SHA-256 of the file''s bytes',
+    _source_row number(38, 0) not null comment '1-based ordinal of the record in its file, refused records counted',
+    _batch_id varchar not null comment 'Run that landed the row',
+    _ingested_at timestamp_ntz not null comment 'Start of that run, UTC'
+)
+comment = 'Customers that turned out to be one person, as landed';
 
 create table if not exists raw.products (
     product_id varchar comment 'Stock code',

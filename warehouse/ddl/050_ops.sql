@@ -75,9 +75,16 @@ create table if not exists ops.source_conventions (
     non_product_pattern varchar comment 'Regular expression of codes that are no merchandise',
     float_formatted_ids boolean not null comment 'Whether ids come as numbers with a decimal part (17850.0)',
     mapping_hash varchar not null comment 'SHA-256 of the mapping file',
+    whole_orders boolean comment 'Whether a file that has an order has all of it, so that the latest file counts alone',
+    exchange_rates_from varchar comment 'Source whose exchange rates convert the amounts; NULL: its own',
     constraint source_conventions_pk primary key (source_system)
 )
 comment = 'Grain: one row per source mapping; what its own conventions mean';
+
+alter table ops.source_conventions add column if not exists whole_orders boolean
+comment 'Whether a file that has an order has all of it, so that the latest file counts alone';
+alter table ops.source_conventions add column if not exists exchange_rates_from varchar
+comment 'Source whose exchange rates convert the amounts; NULL: its own';
 
 create table if not exists ops.transformed_files (
     model_name varchar not null comment 'dbt model that takes its increments by file',

@@ -37,6 +37,9 @@ raw_rows as (
     select count(*) from raw.products
     inner join chosen on raw.products._source_system = chosen.source_system
     union all
+    select count(*) from raw.customer_merges
+    inner join chosen on raw.customer_merges._source_system = chosen.source_system
+    union all
     select count(*) from raw.fx_rates
     inner join chosen on raw.fx_rates._source_system = chosen.source_system
     union all
@@ -68,6 +71,7 @@ facts as (
         count(*) as fact_lines,
         coalesce(sum(gross_amount), 0) as gross_amount,
         coalesce(sum(discount_amount), 0) as discount_amount,
+        coalesce(sum(returned_amount), 0) as returned_amount,
         coalesce(sum(net_amount), 0) as net_amount
     from marts.fact_orders
     inner join chosen on marts.fact_orders.source_system = chosen.source_system
@@ -234,9 +238,9 @@ cross join facts
 cross join rejected
 union all
 select
-    'FACT_ORDERS: net = gross - discount',
+    'FACT_ORDERS: net = gross - discount - returned',
     'net amount, all currencies',
-    (gross_amount - discount_amount)::number(38, 8),
+    (gross_amount - discount_amount - returned_amount)::number(38, 8),
     net_amount::number(38, 8),
     'MARTS.FACT_ORDERS'
 from facts

@@ -8,6 +8,7 @@ with deliveries as (
         entity,
         content_hash,
         state,
+        modified_at,
         row_number() over (
             partition by source_system, entity, file_key
             order by planned_at desc, loaded_at desc nulls last, content_hash desc
@@ -20,7 +21,8 @@ select
     source_system,
     entity,
     content_hash,
-    boolor_agg(is_latest) as is_current
+    boolor_agg(is_latest) as is_current,
+    max(modified_at) as modified_at
 from deliveries
 group by source_system, entity, content_hash
 having count_if(state = 'loaded') > 0

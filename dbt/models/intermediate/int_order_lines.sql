@@ -8,8 +8,8 @@
 {%- set staged_columns = [
     'source_system', 'order_key', 'order_id', 'source_line_number', 'customer_id', 'product_id', 'product_description',
     'order_status', 'currency', 'country', 'sales_channel', 'payment_method', 'promotion_code', 'returned_order_id',
-    'returned_line_number', 'quantity', 'unit_price', 'gross_amount', 'discount_amount', 'is_returned',
-    'is_merchandise', 'order_date', 'ordered_at', 'updated_at', 'row_reject_reason', '_source_file', '_source_hash',
+    'returned_line_number', 'quantity', 'unit_price', 'gross_amount', 'line_discount_amount',
+    'stated_order_discount_amount', 'is_returned', 'is_merchandise', 'order_date', 'ordered_at', 'updated_at', 'row_reject_reason', '_source_file', '_source_hash',
     '_source_row',
 ] %}
 
@@ -34,7 +34,8 @@ file_contents as (
     select
         source_system,
         content_hash,
-        is_current
+        is_current,
+        modified_at
     from {{ ref('int_file_contents') }}
     where entity = 'order_lines'
 ),
@@ -42,7 +43,8 @@ file_contents as (
 conventions as (
     select
         source_system,
-        non_product_pattern
+        non_product_pattern,
+        coalesce(whole_orders, false) as has_whole_orders
     from {{ source('ops', 'source_conventions') }}
 ),
 
@@ -90,7 +92,8 @@ arrived as (
         staged.quantity,
         staged.unit_price,
         staged.gross_amount::number(38, 4) as gross_amount,
-        staged.discount_amount,
+        staged.discount_amount as line_discount_amount,
+        staged.order_discount_amount as stated_order_discount_amount,
         staged.is_returned,
         merchandise.is_merchandise,
         staged.order_date,
@@ -156,39 +159,75 @@ standing as (
         lines.*,
         lines.row_reject_reason is null as is_readable,
         file_contents.is_current,
+        file_contents.modified_at as file_modified_at,
         lines.row_reject_reason is null and file_contents.is_current as is_valid,
-        lines.row_reject_reason is null and file_contents.is_current and lines.source_line_number is null
-            as is_unnumbered
+        coalesce(conventions.has_whole_orders, false) as has_whole_orders
     from lines
     inner join file_contents
         on
             lines.source_system = file_contents.source_system
             and lines._source_hash = file_contents.content_hash
+    left join conventions on lines.source_system = conventions.source_system
 ),
 
--- A numbered line delivered twice is one line: what the source changed last, then the later file by name, then the
--- later record. Lines without a number are all different; they are counted by file and record.
+-- Where a file has orders whole, only the latest one with an order says what is in it.
+in_force as (
+    select
+        *,
+        iff(
+            has_whole_orders,
+            first_value(_source_hash) over (
+                partition by source_system, order_key, is_valid
+                order by
+                    updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_hash desc
+            ),
+            _source_hash
+        ) as whole_order_hash,
+        first_value(_source_file) over (
+            partition by source_system, order_key, is_valid
+            order by updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_hash desc
+        ) as whole_order_file,
+        is_valid and _source_hash = whole_order_hash as is_in_force,
+        is_in_force and source_line_number is null as is_unnumbered
+    from standing
+),
+
+-- A numbered line delivered twice is one line: what the source changed last, then the file that was changed last, then
+-- the later file by name, then the later record. Lines without a number are all different; they are counted by file and
+-- record.
 ranked as (
     select
         *,
         row_number() over (
-            partition by source_system, order_key, source_line_number, is_valid
-            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+            partition by source_system, order_key, source_line_number, is_in_force
+            order by
+                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
+                _source_hash desc
         ) as version_rank,
         first_value(_source_file) over (
-            partition by source_system, order_key, source_line_number, is_valid
-            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+            partition by source_system, order_key, source_line_number, is_in_force
+            order by
+                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
+                _source_hash desc
         ) as latest_file,
         first_value(_source_row) over (
-            partition by source_system, order_key, source_line_number, is_valid
-            order by updated_at desc nulls last, _source_file desc, _source_row desc, _source_hash desc
+            partition by source_system, order_key, source_line_number, is_in_force
+            order by
+                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
+                _source_hash desc
         ) as latest_row,
         row_number() over (
             partition by source_system, order_key, is_unnumbered
             order by _source_file, _source_row, _source_hash
         ) as unnumbered_place,
-        max(iff(is_valid, source_line_number, null)) over (partition by source_system, order_key) as highest_line_number
-    from standing
+        max(iff(is_in_force, source_line_number, null)) over (partition by source_system, order_key)
+            as highest_line_number,
+        iff(
+            source_line_number is null,
+            1,
+            count(*) over (partition by source_system, order_key, source_line_number, is_readable)
+        ) as delivery_count
+    from in_force
 ),
 
 resolved as (
@@ -197,27 +236,49 @@ resolved as (
         case
             when row_reject_reason is not null then row_reject_reason
             when not is_current then 'superseded: ' || _source_file || ' was delivered again with other content'
+            when not is_in_force then 'superseded by ' || whole_order_file || ', the latest file with this order'
             when source_line_number is not null and version_rank > 1
                 then 'superseded by record ' || latest_row || ' of ' || latest_file
-        end as reject_reason
+        end as reject_reason,
+        case
+            when reject_reason is not null then null
+            when source_line_number is not null then source_line_number
+            else coalesce(highest_line_number, 0) + unnumbered_place
+        end as line_number,
+        case
+            when reject_reason is not null then null
+            when source_line_number is not null
+                then {{ surrogate_key(['source_system', 'order_id', 'source_line_number::varchar']) }}
+            else {{ surrogate_key(['source_system', 'order_id', "'row'", '_source_file', '_source_row::varchar']) }}
+        end as order_line_key
     from ranked
+),
+
+{{ order_discount_shares('resolved') }},
+
+discounted as (
+    select
+        resolved.*,
+        coalesce(order_discount_shares.order_discount_amount, 0)::number(18, 4) as order_discount_amount,
+        (resolved.line_discount_amount + coalesce(order_discount_shares.order_discount_amount, 0))::number(18, 4)
+            as discount_amount
+    from resolved
+    left join order_discount_shares on resolved.order_line_key = order_discount_shares.order_line_key
 )
 
+-- A sold line that was cancelled or returned in place takes back all it came to; one that takes back what another line
+-- sold is negative itself.
 select
     {{ staged_columns | join(', ') }},
     {{ date_key('order_date') }} as order_date_key,
-    gross_amount - discount_amount as net_amount,
+    order_discount_amount,
+    discount_amount,
+    iff(is_returned and gross_amount > discount_amount, gross_amount - discount_amount, 0)::number(38, 4)
+        as returned_amount,
+    gross_amount - discount_amount - returned_amount as net_amount,
     is_readable,
-    case
-        when reject_reason is not null then null
-        when source_line_number is not null then source_line_number
-        else coalesce(highest_line_number, 0) + unnumbered_place
-    end as line_number,
-    case
-        when reject_reason is not null then null
-        when source_line_number is not null
-            then {{ surrogate_key(['source_system', 'order_id', 'source_line_number::varchar']) }}
-        else {{ surrogate_key(['source_system', 'order_id', "'row'", '_source_file', '_source_row::varchar']) }}
-    end as order_line_key,
+    delivery_count,
+    line_number,
+    order_line_key,
     reject_reason
-from resolved
+from discounted

@@ -66,6 +66,7 @@ members as (
         signed_up_at,
         has_marketing_consent,
         false as is_inferred,
+        customer_id as person_id,
         valid_from,
         valid_to
     from versions
@@ -85,6 +86,7 @@ members as (
         null,
         null,
         true,
+        customer_id,
         {{ beginning_of_time() }},
         null
     from inferred
@@ -104,6 +106,7 @@ members as (
         null,
         null,
         false,
+        null,
         {{ beginning_of_time() }},
         null
     from unknown
@@ -122,6 +125,7 @@ select
     signed_up_at::timestamp_ntz as signed_up_at,
     has_marketing_consent::boolean as has_marketing_consent,
     is_inferred::boolean as is_inferred,
+    person_id::varchar as person_id,
     valid_from::timestamp_ntz as valid_from,
     valid_to::timestamp_ntz as valid_to,
     valid_to is null as is_current

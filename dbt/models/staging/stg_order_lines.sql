@@ -23,6 +23,7 @@ trimmed as (
         nullif(trim(source.quantity), '') as quantity_text,
         nullif(trim(source.unit_price), '') as unit_price_text,
         nullif(trim(source.discount_amount), '') as discount_amount_text,
+        nullif(trim(source.order_discount_amount), '') as order_discount_amount_text,
         coalesce(upper({{ clean_text('source.currency') }}), upper(conventions.default_currency)) as currency_text,
         {{ clean_text('source.country') }} as country_text,
         {{ clean_text('source.sales_channel') }} as sales_channel,
@@ -55,6 +56,7 @@ parsed as (
         try_to_decimal(quantity_text, 18, 4) as quantity,
         try_to_decimal(unit_price_text, 18, 4) as unit_price,
         iff(discount_amount_text is null, 0, try_to_decimal(discount_amount_text, 18, 4)) as discount_amount,
+        try_to_decimal(order_discount_amount_text, 18, 4) as order_discount_amount,
         coalesce(startswith(upper(order_id), cancellation_prefix), false) as is_cancellation,
         coalesce(startswith(upper(order_id), adjustment_prefix), false) as is_adjustment
     from trimmed
@@ -117,6 +119,7 @@ renamed as (
         dated.unit_price,
         dated.gross_amount,
         dated.discount_amount,
+        dated.order_discount_amount,
 
         -- booleans
         dated.is_cancellation or dated.order_status in ('cancelled', 'returned') or coalesce(dated.quantity < 0, false)
@@ -145,6 +148,7 @@ renamed as (
                 || {{ number_reason('dated.quantity_text', 'quantity', true) }}
                 || {{ number_reason('dated.unit_price_text', 'unit_price', true) }}
                 || {{ number_reason('dated.discount_amount_text', 'discount_amount', false) }}
+                || {{ number_reason('dated.order_discount_amount_text', 'order_discount_amount', false) }}
                 || iff(
                     abs(dated.gross_amount) >= 10000000000000,
                     'quantity x unit_price ' || dated.gross_amount || ' is out of range; ',
