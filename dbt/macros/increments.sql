@@ -83,6 +83,24 @@
         values ('fact_clicks', loaded.source_system, loaded.staged_key, 'claimed', '{{ invocation_id }}', sysdate())
 {%- endmacro %}
 
+{#- Marks what this run claimed done: nothing before every table of the star and every mart holds it. -#}
+{% macro finish_claims() -%}
+    update {{ source('ops', 'transformed_files') }}
+    set state = 'done', done_at = sysdate()
+    from (
+        select
+            model_name as finished_model,
+            source_system as finished_source,
+            content_hash as finished_hash
+        from {{ this }}
+    ) as finished
+    where
+        model_name = finished.finished_model
+        and state = 'claimed'
+        and source_system = finished.finished_source
+        and content_hash = finished.finished_hash
+{%- endmacro %}
+
 {#- A table of the star as the last run left it, for models that it is built from itself: a ref would be a circle. -#}
 {% macro mart_as_it_is(name) -%}
     {%- if not execute -%}{{ return('marts.' ~ name) }}{%- endif -%}

@@ -16,7 +16,8 @@ file_contents as (
     select
         source_system,
         content_hash,
-        is_current
+        is_current,
+        modified_at
     from {{ ref('int_file_contents') }}
     where entity = '{{ entity }}'
 ),
@@ -29,6 +30,7 @@ feed as (
         staging.attributes_hash,
         staging._source_file,
         staging._source_row,
+        file_contents.modified_at as file_modified_at,
         file_contents.is_current,
         files.content_hash is not null as is_affected
     from {{ ref(staging) }} as staging
@@ -54,7 +56,8 @@ known as (
     from feed
     where is_current and not is_affected
     qualify row_number() over (
-        partition by source_system, {{ id }}, effective_at order by _source_file desc, _source_row desc
+        partition by source_system, {{ id }}, effective_at
+        order by file_modified_at desc nulls last, _source_file desc, _source_row desc
     ) = 1
 ),
 
@@ -124,7 +127,8 @@ full outer join named
 {% endmacro %}
 
 {#- Versions of the touched members: the feed's rows at which an attribute changes, the first of them from the beginning
-    of time. Of two rows for one instant the later file by name counts, then the later record.
+    of time. Of two rows for one instant the one whose file was changed last counts, then the later file by name, then the later
+    record.
     Ends with a CTE `versions` (source_system, <id>, <attributes>, valid_from, valid_to). -#}
 {% macro member_versions(staging, id, entity, touched, attributes) %}
 touched as (
@@ -137,7 +141,8 @@ touched as (
 file_contents as (
     select
         source_system,
-        content_hash
+        content_hash,
+        modified_at
     from {{ ref('int_file_contents') }}
     where entity = '{{ entity }}' and is_current
 ),
@@ -156,7 +161,7 @@ states as (
     where staging.reject_reason is null
     qualify row_number() over (
         partition by staging._source_system, staging.{{ id }}, staging.effective_at
-        order by staging._source_file desc, staging._source_row desc
+        order by file_contents.modified_at desc nulls last, staging._source_file desc, staging._source_row desc
     ) = 1
 ),
 

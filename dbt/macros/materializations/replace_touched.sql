@@ -4,7 +4,6 @@
       keys           columns that a touched thing is known by (an order, a customer); never NULL
       touched        model that lists the touched keys, which the model's SQL must ref; left out: the keys of its rows
       replaces_all   true: the model yields its whole table every time
-      finishes_files true: marks what is claimed for this model in OPS.TRANSFORMED_FILES done, in the same transaction
       claims         table of the intermediate layer that lists what is claimed; left out: int_files_to_transform
       is_working     true: not declared by warehouse/ddl, so created by the first run; its SQL may read the table itself -#}
 {% materialization replace_touched, adapter='snowflake' %}
@@ -70,16 +69,6 @@
     select {{ columns }} from (
     {{ rows_sql }}
     );
-    {% if options.get('finishes_files') %}
-    update {{ source('ops', 'transformed_files') }}
-    set state = 'done', done_at = sysdate()
-    from (select source_system as batch_source, content_hash as batch_hash from {{ files }}) as batch
-    where
-        model_name = '{{ model.name }}'
-        and state = 'claimed'
-        and source_system = batch.batch_source
-        and content_hash = batch.batch_hash;
-    {% endif %}
     commit;
 {%- endmacro %}
 

@@ -5,16 +5,13 @@
             'keys': ['click_key'],
             'touched': 'int_sessionized_clicks',
             'claims': 'int_click_batches',
-            'finishes_files': true,
         },
     )
 }}
 
--- Last of the two, because it marks the micro-batches done.
 -- depends_on: {{ ref('int_click_batches') }}
 -- depends_on: {{ ref('fact_sessions') }}
 -- depends_on: {{ ref('dim_date') }}
--- depends_on: {{ source('ops', 'transformed_files') }}
 with clicks as (
     select * from {{ ref('int_sessionized_clicks') }}
 ),

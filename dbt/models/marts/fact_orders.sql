@@ -1,13 +1,12 @@
 {{
     config(
         materialized='replace_touched',
-        meta={'keys': ['source_system', 'order_id'], 'touched': 'int_touched_orders', 'finishes_files': true},
+        meta={'keys': ['source_system', 'order_id'], 'touched': 'int_touched_orders'},
     )
 }}
 
 -- depends_on: {{ ref('int_files_to_transform') }}
 -- depends_on: {{ ref('dim_date') }}
--- depends_on: {{ source('ops', 'transformed_files') }}
 with touched as (
     select
         source_system,
@@ -23,6 +22,24 @@ lines as (
             lines.source_system = touched.source_system
             and lines.order_id = touched.order_id
     where lines.reject_reason is null
+),
+
+return_links as (
+    select
+        return_line_key,
+        sale_line_key,
+        return_match,
+        returned_quantity
+    from {{ ref('int_return_links') }}
+),
+
+returned as (
+    select
+        sale_line_key,
+        sum(returned_quantity) as returned_quantity
+    from return_links
+    where sale_line_key is not null
+    group by sale_line_key
 ),
 
 customers as (
@@ -80,9 +97,9 @@ select
     lines.promotion_code::varchar as promotion_code,
     lines.returned_order_id::varchar as returned_order_id,
     lines.returned_line_number::number(38, 0) as returned_line_number,
-    null::varchar(32) as returned_order_line_key,
-    null::varchar as return_match,
-    0::number(18, 4) as returned_quantity,
+    return_links.sale_line_key::varchar(32) as returned_order_line_key,
+    return_links.return_match::varchar as return_match,
+    coalesce(returned.returned_quantity, 0)::number(18, 4) as returned_quantity,
     lines.delivery_count::number(38, 0) as delivery_count,
     lines.source_system::varchar as source_system,
     lines._source_file::varchar as source_file,
@@ -100,3 +117,5 @@ left join products
         and lines.product_id = products.product_id
         and lines.ordered_at >= products.valid_from
         and (products.valid_to is null or lines.ordered_at < products.valid_to)
+left join return_links on lines.order_line_key = return_links.return_line_key
+left join returned on lines.order_line_key = returned.sale_line_key
