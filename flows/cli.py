@@ -46,6 +46,8 @@ BYTES_SHOWN = 64 * 1024
 """Bytes of a quarantine entry that `show` prints."""
 KEPT_SHOWN = 20
 """Entries that stay in quarantine which `replay` lists."""
+MISSING_SHOWN = 5
+"""Tables that the warehouse lacks which `docs` names."""
 
 app = typer.Typer(
     name="customer-analytics",
@@ -647,6 +649,46 @@ def report(
     out.print(str(found[-1]))
     if open_it:
         typer.launch(found[-1].as_uri())
+
+
+@app.command()
+@_explained
+def docs(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0: any that is free.")] = 0,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve it, or only build it.")] = True,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Build the documentation (tables, columns, metrics, lineage) and serve it on this machine, until Ctrl-C."""
+    import signal
+    from contextlib import nullcontext
+    from threading import Event
+
+    from rich.status import Status
+
+    from flows.documentation import build_documentation, documentation_folder, serving
+
+    settings = _settings()
+    _configure_logging(settings, verbose=False)
+    with serving(documentation_folder(settings), port) if serve else nullcontext() as address:
+        with Status("docs: asking the warehouse what it has …", console=err):
+            built = build_documentation(settings)
+        if built.missing:
+            shown = ", ".join(built.missing[:MISSING_SHOWN]) + (", …" if len(built.missing) > MISSING_SHOWN else "")
+            err.print(
+                f"the warehouse does not have {len(built.missing)} documented tables and views ({shown}), so the page "
+                "has no types of their columns; `customer-analytics run` makes them",
+                markup=False,
+            )
+        out.print(f"{built.relations} tables and views: {built.page}", markup=False)
+        if open_it:
+            typer.launch(address or built.page.as_uri())
+        if address is None:
+            return
+        stop = Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        out.print(f"{address} (Ctrl-C ends it)", markup=False)
+        stop.wait()
 
 
 @quarantine_app.command("list")
