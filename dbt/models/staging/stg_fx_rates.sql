@@ -21,7 +21,7 @@ parsed as (
     select
         *,
         {{ clock_time('rate_date_text') }}::date as rate_date,
-        iff({{ is_plain_number('rate_text') }}, try_to_decimal(rate_text, 28, 12), null) as rate
+        iff({{ is_plain_number('rate_text') }}, try_to_decimal(rate_text, 20, 12), null) as rate
     from trimmed
 ),
 
@@ -58,7 +58,7 @@ renamed as (
                 || iff(
                     coalesce(rate > 0, false),
                     '',
-                    'rate ''' || coalesce(rate_text, '') || ''' is not a positive plain decimal number; '
+                    'rate ''' || coalesce(rate_text, '') || ''' is not a positive plain number below 100000000; '
                 ),
                 '; $',
                 ''
