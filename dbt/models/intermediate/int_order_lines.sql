@@ -9,8 +9,8 @@
     'source_system', 'order_key', 'order_id', 'source_line_number', 'customer_id', 'product_id', 'product_description',
     'order_status', 'currency', 'country', 'sales_channel', 'payment_method', 'promotion_code', 'returned_order_id',
     'returned_line_number', 'quantity', 'unit_price', 'gross_amount', 'line_discount_amount',
-    'stated_order_discount_amount', 'is_returned', 'is_merchandise', 'order_date', 'ordered_at', 'updated_at', 'row_reject_reason', '_source_file', '_source_hash',
-    '_source_row',
+    'stated_order_discount_amount', 'is_returned', 'is_merchandise', 'rate_source', 'order_date', 'ordered_at',
+    'updated_at', 'row_reject_reason', '_source_file', '_source_hash', '_source_row',
 ] %}
 
 with files as (
@@ -44,7 +44,8 @@ conventions as (
     select
         source_system,
         non_product_pattern,
-        coalesce(whole_orders, false) as has_whole_orders
+        coalesce(whole_orders, false) as has_whole_orders,
+        exchange_rates_from
     from {{ source('ops', 'source_conventions') }}
 ),
 
@@ -96,6 +97,7 @@ arrived as (
         staged.order_discount_amount as stated_order_discount_amount,
         staged.is_returned,
         merchandise.is_merchandise,
+        coalesce(conventions.exchange_rates_from, staged._source_system) as rate_source,
         staged.order_date,
         staged.ordered_at,
         staged.updated_at,
@@ -104,6 +106,7 @@ arrived as (
         staged._source_hash,
         staged._source_row
     from staged
+    left join conventions on staged._source_system = conventions.source_system
     left join merchandise
         on
             staged._source_system = merchandise._source_system

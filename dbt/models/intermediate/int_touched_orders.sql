@@ -19,6 +19,7 @@ lines as (
         ordered_at,
         order_date,
         is_readable,
+        rate_source,
         _source_hash
     from {{ ref('int_order_lines') }}
     where order_id is not null
@@ -40,6 +41,16 @@ changed_products as (
         changed_from
     from {{ ref('int_touched_products') }}
     where changed_from is not null
+),
+
+changed_rates as (
+    select
+        rate_source,
+        currency,
+        valid_from,
+        valid_to
+    from {{ ref('int_fx_rates') }}
+    where is_touched
 ),
 
 -- Returns whose links may change, and with them the lines they point at or pointed at.
@@ -126,3 +137,16 @@ inner join match_groups
         and lines.units = match_groups.units
         and lines.currency = match_groups.currency
 where lines.is_readable
+
+union
+
+select
+    lines.source_system,
+    lines.order_id
+from lines
+inner join changed_rates
+    on
+        lines.rate_source = changed_rates.rate_source
+        and lines.currency = changed_rates.currency
+        and lines.order_date >= changed_rates.valid_from
+        and (changed_rates.valid_to is null or lines.order_date < changed_rates.valid_to)

@@ -24,6 +24,22 @@ lines as (
     where lines.reject_reason is null
 ),
 
+-- The last known rate, unless it is too old.
+rates as (
+    select
+        rate_source,
+        currency,
+        valid_from,
+        least(
+            coalesce(valid_to, '9999-12-31'::date),
+            dateadd('day', {{ var('exchange_rate_max_age_days') | int }} + 1, rate_date)::date
+        ) as ends_before,
+        rate,
+        rate_date
+    from {{ ref('int_fx_rates') }}
+    where rate is not null
+),
+
 return_links as (
     select
         return_line_key,
@@ -80,8 +96,9 @@ select
     lines.net_amount::number(18, 4) as net_amount,
     lines.currency::varchar(3) as currency,
     '{{ var("reporting_currency") }}'::varchar(3) as reporting_currency,
-    iff(lines.currency = '{{ var("reporting_currency") }}', 1, null)::number(20, 12) as exchange_rate,
-    iff(lines.currency = '{{ var("reporting_currency") }}', lines.order_date, null)::date as exchange_rate_date,
+    iff(lines.currency = '{{ var("reporting_currency") }}', 1, rates.rate)::number(20, 12) as exchange_rate,
+    iff(lines.currency = '{{ var("reporting_currency") }}', lines.order_date, rates.rate_date)::date
+        as exchange_rate_date,
     datediff('day', exchange_rate_date, lines.order_date)::number(38, 0) as exchange_rate_age_days,
     round(lines.gross_amount::number(18, 4) * exchange_rate, 4)::number(18, 4) as reporting_gross_amount,
     round(lines.discount_amount::number(18, 4) * exchange_rate, 4)::number(18, 4) as reporting_discount_amount,
@@ -119,3 +136,9 @@ left join products
         and (products.valid_to is null or lines.ordered_at < products.valid_to)
 left join return_links on lines.order_line_key = return_links.return_line_key
 left join returned on lines.order_line_key = returned.sale_line_key
+left join rates
+    on
+        lines.rate_source = rates.rate_source
+        and lines.currency = rates.currency
+        and lines.order_date >= rates.valid_from
+        and lines.order_date < rates.ends_before
