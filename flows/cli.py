@@ -31,6 +31,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from flows.results import RunSummary
     from flows.settings import Settings
+    from flows.steps.forgetting import ForgetSummary
     from flows.streams.consumer import StreamProgress
 
 EXIT_FAILED = 1
@@ -689,6 +690,74 @@ def docs(
             signal.signal(number, lambda *_: stop.set())
         out.print(f"{address} (Ctrl-C ends it)", markup=False)
         stop.wait()
+
+
+@app.command("forget-customer")
+@_explained
+def forget_customer(
+    ids: Annotated[
+        list[str], typer.Argument(help="Customer ids, as in MARTS.DIM_CUSTOMERS.", metavar="CUSTOMER_ID...")
+    ],
+    source: Annotated[str, typer.Option(help="Source mapping that they belong to.")] = "shop",
+    reason: Annotated[str, typer.Option(help="Why, for the ledger; don't name them here.")] = "",
+    with_merged: Annotated[
+        bool, typer.Option("--with-merged/--only-these", help="Also the other ids of the same people.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be erased.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """Remove people everywhere but from the money: RAW, staged files, quarantine, star, findings, reports, logs."""
+    from rich.status import Status
+
+    from flows.steps.forgetting import forget_customers
+
+    settings = _settings()
+    _configure_logging(settings, verbose=verbose)
+
+    def forget(*, is_trial: bool) -> ForgetSummary:
+        with Status("forgetting: …", console=err) as status:
+            return forget_customers(
+                ids,
+                source,
+                settings,
+                reason=reason,
+                with_merged=with_merged,
+                is_trial=is_trial,
+                on_progress=lambda what: status.update(f"forgetting: {what} …"),
+            )
+
+    if not yes and not dry_run:
+        if not sys.stdin.isatty():
+            raise ValueError("this can't be taken back: say --yes, or --dry-run to see what would be erased")
+        _show_forgotten(forget(is_trial=True))
+        typer.confirm("Erase this for good?", abort=True)
+    _show_forgotten(forget(is_trial=dry_run))
+
+
+def _show_forgotten(summary: ForgetSummary) -> None:
+    if summary.merged_ids:
+        ids = ", ".join(_visible(one) for one in summary.merged_ids)
+        out.print(f"the same people: {ids} (--only-these leaves them)", markup=False)
+    word = "to erase" if summary.is_trial else "erased"
+    for place, count in summary.places.items():
+        out.print(f"{count:>9,} {word} in {place}", markup=False)
+    if not summary.places:
+        out.print("nothing of them is there")
+    if summary.pseudonyms:
+        out.print(f"their orders stay, under {', '.join(summary.pseudonyms)}", markup=False)
+    for name in summary.unreadable:
+        out.print(f"not looked into, because nothing can read it: {name} in the lake; remove it by hand", markup=False)
+    if summary.landing_files:
+        out.print("landed files still name them; ask their owner to take them out (they are never changed here):")
+        for address in summary.landing_files[:KEPT_SHOWN]:
+            out.print(f"  {_visible(address)}", markup=False)
+        if len(summary.landing_files) > KEPT_SHOWN:
+            out.print(f"  … and {len(summary.landing_files) - KEPT_SHOWN:,} more")
+    out.print(
+        "out of reach: what the stream still keeps, backups and older versions of objects in the bucket, and "
+        "Snowflake's Time Travel and Fail-safe, until each has run out (warehouse/PRIVACY.md)"
+    )
 
 
 @quarantine_app.command("list")

@@ -26,6 +26,7 @@ from flows.lake import Lake, key_name
 from flows.sources.blocks import Block, FileRefusedError, Layout, RefusedRecord
 from flows.sources.control_totals import ControlTotals
 from flows.sources.decompression import READ_CHUNK_BYTES
+from flows.sources.forgotten import ForgottenIds
 from flows.sources.mapping import EntityMapping, MappingError, SourceMapping
 from flows.sources.normalizing import normalize
 from flows.sources.parquet_writing import GrowingParquet
@@ -88,6 +89,7 @@ def stage_file(
     ingested_at: datetime,
     read_block_bytes: int,
     bytes_key: str = "",
+    forgotten: ForgottenIds | None = None,
 ) -> StagedFile:
     """Stages one landing file and says what became of it. A bad file is a result, not an error.
 
@@ -106,6 +108,7 @@ def stage_file(
         ingested_at: the run's start, for lineage; a time without a timezone is taken for UTC.
         read_block_bytes: decompressed bytes held at a time; bounds memory, does not change the result.
         bytes_key: where in `landing` the bytes lie, if not under `key`: a refused file that the lake has kept.
+        forgotten: who asked to be forgotten; their rows are staged without them.
 
     Raises:
         MappingError: the mapping has no such entity.
@@ -125,6 +128,7 @@ def stage_file(
             content=content,
             batch_id=batch_id,
             ingested_at=ingested_at,
+            forgotten=forgotten,
         )
         staged = resources.enter_context(GrowingParquet(lake, job.written_schema()))
         quarantine = resources.enter_context(GrowingParquet(lake, quarantine_schema()))
@@ -214,6 +218,7 @@ def stage_records(
     batch_id: str,
     ingested_at: datetime,
     is_trial: bool = False,
+    forgotten: ForgottenIds | None = None,
 ) -> StagedRecords:
     """Reads refused records of one file again, each alone, and stages those that are good now.
 
@@ -231,6 +236,7 @@ def stage_records(
         batch_id: the run's id, for lineage.
         ingested_at: the run's start, for lineage.
         is_trial: write nothing.
+        forgotten: who asked to be forgotten; their rows are staged without them.
 
     Raises:
         MappingError: the mapping has no such entity.
@@ -247,6 +253,7 @@ def stage_records(
         content=_Content(content_hash, 0, io.BytesIO, lambda: None),
         batch_id=batch_id,
         ingested_at=_utc(ingested_at),
+        forgotten=forgotten,
     )
     header = layout.header if layout is not None and entity_mapping.header else None
     good: list[int] = []
@@ -370,6 +377,7 @@ class _Job:
     content: _Content
     batch_id: str
     ingested_at: datetime
+    forgotten: ForgottenIds | None = None
     totals: ControlTotals = field(default_factory=ControlTotals)
     layout: Layout = field(default_factory=Layout)
 
@@ -453,6 +461,8 @@ class _Job:
                     array = pa.nulls(rows, pa.string())
                 array = normalize(array, name, contract, self.entity_mapping)
             business[name] = array
+        if self.forgotten is not None:
+            business = self.forgotten.erase(self.entity, business)
         columns = [
             *business.values(),
             _repeated(self.mapping.source, rows),

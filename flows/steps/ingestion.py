@@ -120,6 +120,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     A file that can't be read is refused as a whole and does not stop its neighbours; refused records go to quarantine.
     What is in the ledger as staged already (a run that died) is done again with the same result.
     """
+    from flows.sources.forgotten import forgotten_ids
     from flows.sources.mapping import load_mapping
     from flows.sources.staging import stage_file
 
@@ -127,6 +128,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
     landing, lake = open_lake(settings, run.landing), open_lake(settings)
     with open_session(settings) as session:
         rows = ledger.files_of_group(session, run.run_id, group.number)
+        forgotten = forgotten_ids(session, run.source)
         staged = [
             stage_file(
                 landing=landing,
@@ -137,6 +139,7 @@ def stage_files(group: FileGroup, run: RunIdentity, settings: Settings) -> Stage
                 batch_id=run.run_id,
                 ingested_at=run.ingested_at,
                 read_block_bytes=settings.read_block_bytes,
+                forgotten=forgotten,
             )
             for row in rows
         ]

@@ -174,12 +174,15 @@ class _Job:
 
     def _check_of(self, source: str) -> tuple[str, EventCheck | None]:
         """The stream that a source's mapping knows, and what tells its events; None where it knows none."""
+        from flows.sources.forgotten import forgotten_ids
         from flows.streams.event_check import EventCheck
 
         clicks = self._mapping(source).clicks
         if clicks is None:
             return "", None
-        return clicks.stream, EventCheck(clicks, max_bytes=self.settings.stream_record_bytes)
+        check = EventCheck(clicks, max_bytes=self.settings.stream_record_bytes)
+        check.forgotten = forgotten_ids(self.session, source)
+        return clicks.stream, check
 
     def _replay_page(self, part: StreamPartition, letters: Sequence[DeadLetter], check: EventCheck) -> None:
         from flows.streams.replay import replay_letters

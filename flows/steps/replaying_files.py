@@ -88,6 +88,7 @@ def replay_file(
     Returns:
         Why it stays in quarantine; None: it is staged (in a trial: it would be), by this or by another replay.
     """
+    from flows.sources.forgotten import forgotten_ids
     from flows.sources.mapping import MappingError
     from flows.sources.staging import refused_file_key, stage_file
 
@@ -111,6 +112,7 @@ def replay_file(
                 ingested_at=ingested_at,
                 read_block_bytes=read_block_bytes,
                 bytes_key=kept_key,
+                forgotten=forgotten_ids(replayer.session, file.source),
             )
         except MappingError as error:
             return "unmapped_entity", str(error)
@@ -268,6 +270,7 @@ def replay_records(
     Raises:
         LoadError: another number of rows was loaded than was staged; nothing was changed then.
     """
+    from flows.sources.forgotten import forgotten_ids
     from flows.sources.staging import stage_records
 
     reason = _why_not(file, mapping)
@@ -296,6 +299,7 @@ def replay_records(
             batch_id=replayer.run_id,
             ingested_at=ingested_at,
             is_trial=is_trial,
+            forgotten=forgotten_ids(replayer.session, file.source),
         )
         try:
             if not is_trial and staged.rows:

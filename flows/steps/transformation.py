@@ -42,15 +42,30 @@ def run_dbt_layer(layer: str, run: RunIdentity, settings: Settings) -> LayerSumm
     Raises:
         DbtError: dbt could not run, or a model failed; the message names each failed model and its error.
     """
-    result = invoke_dbt(settings, LAYERS[layer], dbt_variables(settings))
-    failed = [item for item in result.results if str(item.status) in ("error", "fail", "runtime error")]
-    if failed:
-        details = "; ".join(f"{item.node.name}: {item.message}" for item in failed)
-        raise DbtError(f"dbt {layer}: {len(failed)} of {len(result.results)} models failed: {details}")
+    result = _fill_layer(layer, settings, dbt_variables(settings))
     if layer == "marts" and run.flow == "transform":
         with open_session(settings) as session:
             ledger.finish_run(session, run.run_id, "completed", {"layers": list(LAYERS)})
     return LayerSummary(layer=layer, models=len(result.results), seconds=round(float(result.elapsed_time), 2))
+
+
+def rebuild_star(settings: Settings) -> None:
+    """Read everything again and replace the star's rows: after RAW itself was changed.
+
+    Raises:
+        DbtError: dbt could not run, or a model failed; the message names each failed model and its error.
+    """
+    for layer in LAYERS:
+        _fill_layer(layer, settings, {**dbt_variables(settings), "rebuild": True})
+
+
+def _fill_layer(layer: str, settings: Settings, variables: dict[str, Any]) -> Any:  # noqa: ANN401 - dbt's result
+    result = invoke_dbt(settings, LAYERS[layer], variables)
+    failed = [item for item in result.results if str(item.status) in ("error", "fail", "runtime error")]
+    if failed:
+        details = "; ".join(f"{item.node.name}: {item.message}" for item in failed)
+        raise DbtError(f"dbt {layer}: {len(failed)} of {len(result.results)} models failed: {details}")
+    return result
 
 
 def fill_dim_date(settings: Settings) -> None:

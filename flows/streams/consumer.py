@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from flows.sources.forgotten import forgotten_ids
 from flows.streams.click_pipe import ClickPipe, copy_claimed
 from flows.streams.columns import Column
 from flows.streams.event_check import EventCheck
@@ -47,11 +48,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Outcome = TypeVar("Outcome")
+
 POLL_SECONDS = 0.2
 STATUS_SECONDS = 1.0
 IDLE_STATUS_SECONDS = 0.2
 """A consumer with nothing to do looks sooner whether it has reached the end."""
 CAUGHT_UP_SECONDS = 60.0
+FORGOTTEN_SECONDS = 5.0
+"""Between two looks at who asked to be forgotten."""
 RATE_SECONDS = 10.0
 """The rate in a status is that of so many last seconds."""
 WAREHOUSE_ATTEMPTS = 6
@@ -201,6 +206,7 @@ class StreamConsumer:
         self._run_id = run_id
         self._pipe = pipe
         self._may_be_claimed = True
+        self._forgotten_due = 0.0
         self._on_progress = on_progress
         self._ledger = _Sessions(open_session)
         self._loader = _Sessions(open_session)
@@ -666,6 +672,10 @@ class StreamConsumer:
 
     def _stage_and_load(self, batches: Sequence[_Batch]) -> tuple[list[StagedBatch], list[StagedBatch]]:
         staged_at = datetime.now(UTC).replace(tzinfo=None)
+        if time.monotonic() >= self._forgotten_due:
+            source = self._name.source_system
+            self._check.forgotten = self._with_warehouse(lambda session: forgotten_ids(session, source))
+            self._forgotten_due = time.monotonic() + FORGOTTEN_SECONDS
         return self._load_staged(
             [
                 stage_batch(
@@ -687,13 +697,17 @@ class StreamConsumer:
 
         Tried again when the warehouse fails: then the ledger is asked first whether the last try came through.
         """
+        return self._with_warehouse(lambda session: self._load_once(session, batches))
+
+    def _with_warehouse(self, action: Callable[[Session], Outcome]) -> Outcome:
+        """Do something that may be tried again when the warehouse fails."""
         from snowflake.connector.errors import Error
 
         pause = WAREHOUSE_BACKOFF_SECONDS
         for attempt in range(1, WAREHOUSE_ATTEMPTS + 1):
             try:
                 with self._loader.open() as session:
-                    return self._load_once(session, batches)
+                    return action(session)
             except Error as error:
                 self._loader.close()
                 if attempt == WAREHOUSE_ATTEMPTS:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from flows.sources.forgotten import ForgottenIds
     from flows.sources.mapping import ClickMapping
 
 QUERY = (Path(__file__).parent / "read_events.duckdb").read_text(encoding="utf-8")
@@ -62,6 +63,8 @@ class EventCheck:
 
     def __init__(self, mapping: ClickMapping, *, max_bytes: int) -> None:
         """`max_bytes`: a record whose value is longer is a dead letter."""
+        self.forgotten: ForgottenIds | None = None
+        """Who asked to be forgotten; events of theirs come out without them."""
         self._mapping = mapping
         self._max_bytes = max_bytes
         self._fields = [CLICK_FIELDS[name] for name in mapping.fields]
@@ -100,6 +103,8 @@ class EventCheck:
         parsed = self._parse(array if len(readable) == len(array) else array.take(pa.array(readable)))
         is_event = self._judge(parsed, readable, dead)
         payloads = parsed["payload"].filter(pa.array(is_event)).combine_chunks().cast(pa.large_string())
+        if self.forgotten is not None:
+            payloads, _ = self.forgotten.erase_events(payloads, self._mapping)
         return CheckedRecords(
             places=readable[is_event].astype(np.int64),
             payloads=payloads,

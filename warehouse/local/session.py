@@ -29,7 +29,7 @@ from warehouse.local.errors import raise_as_snowflake
 from warehouse.local.locks import LockDeadlockError, LocksClosedError, LockTimeoutError
 from warehouse.local.pipes import PipeStatements
 from warehouse.local.results import StatementResult
-from warehouse.local.stages import list_stage
+from warehouse.local.stages import list_stage, remove_from_stage
 from warehouse.local.statements import AccountStatements, split_name, strip_comments
 from warehouse.local.translation import TransformChain
 
@@ -392,6 +392,7 @@ class LocalCursor(FakeSnowflakeCursor):
             AccountStatements(self.session).answer,
             PipeStatements(self.session).answer,
             partial(list_stage, self.session),
+            partial(remove_from_stage, self.session),
         ):
             answer = answer_of(sql)
             if isinstance(answer, str):

@@ -22,6 +22,9 @@ _LIST = re.compile(
 )
 
 
+_REMOVE = re.compile(r"(?:remove|rm)\s+(?:'(?P<quoted>@[^']+)'|(?P<plain>@\S+))", re.IGNORECASE)
+
+
 @dataclass
 class StagedFile:
     """One file: its path here and under its stage, its name in results, and its identity in the load history.
@@ -53,6 +56,21 @@ def list_stage(session: LocalSession, text: str) -> tuple[list[str], list[tuple[
         changed = format_datetime(datetime.fromtimestamp(status.st_mtime, UTC), usegmt=True)
         rows.append((file.shown, status.st_size, None, changed))
     return ["name", "size", "md5", "last_modified"], rows
+
+
+def remove_from_stage(session: LocalSession, text: str) -> tuple[list[str], list[tuple[Any, ...]]] | None:
+    """What REMOVE gives: a row a file that it took away, with name and result; None for another statement.
+
+    Raises:
+        ProgrammingError: there is no such stage.
+    """
+    found = _REMOVE.fullmatch(text)
+    if found is None:
+        return None
+    files = files_of_stage(session, found["quoted"] or found["plain"])
+    for file in files:
+        Path(file.path).unlink(missing_ok=True)
+    return ["name", "result"], [(file.shown, "removed") for file in files]
 
 
 def files_of_stage(

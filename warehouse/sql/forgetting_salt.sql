@@ -1,0 +1,3 @@
+select salt
+from governance.salts
+where purpose = 'forgetting'
