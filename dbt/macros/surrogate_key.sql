@@ -23,3 +23,12 @@
 {% macro attributes_hash(columns) -%}
     md5(concat_ws(chr(31){% for column in columns %}, coalesce({{ column }}::varchar, chr(30)){% endfor %}))
 {%- endmacro %}
+
+{#- Join condition: the version of a member that holds at a moment. versions, facts: aliases of the dimension and of what
+    points at it; id: identifier in both; moment: column of the facts, UTC. -#}
+{% macro is_version_at(versions, facts, id, moment) -%}
+    {{ facts }}.source_system = {{ versions }}.source_system
+    and {{ facts }}.{{ id }} = {{ versions }}.{{ id }}
+    and {{ facts }}.{{ moment }} >= {{ versions }}.valid_from
+    and ({{ versions }}.valid_to is null or {{ facts }}.{{ moment }} < {{ versions }}.valid_to)
+{%- endmacro %}

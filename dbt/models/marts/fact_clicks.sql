@@ -74,15 +74,5 @@ select
     clicks.record_position::varchar as record_position,
     clicks._source_file::varchar as source_file
 from clicks
-left join customers
-    on
-        clicks.source_system = customers.source_system
-        and clicks.customer_id = customers.customer_id
-        and clicks.event_at >= customers.valid_from
-        and (customers.valid_to is null or clicks.event_at < customers.valid_to)
-left join products
-    on
-        clicks.source_system = products.source_system
-        and clicks.product_id = products.product_id
-        and clicks.event_at >= products.valid_from
-        and (products.valid_to is null or clicks.event_at < products.valid_to)
+left join customers on {{ is_version_at('customers', 'clicks', 'customer_id', 'event_at') }}
+left join products on {{ is_version_at('products', 'clicks', 'product_id', 'event_at') }}

@@ -122,18 +122,8 @@ select
     lines._source_file::varchar as source_file,
     lines._source_row::number(38, 0) as source_row
 from lines
-left join customers
-    on
-        lines.source_system = customers.source_system
-        and lines.customer_id = customers.customer_id
-        and lines.ordered_at >= customers.valid_from
-        and (customers.valid_to is null or lines.ordered_at < customers.valid_to)
-left join products
-    on
-        lines.source_system = products.source_system
-        and lines.product_id = products.product_id
-        and lines.ordered_at >= products.valid_from
-        and (products.valid_to is null or lines.ordered_at < products.valid_to)
+left join customers on {{ is_version_at('customers', 'lines', 'customer_id', 'ordered_at') }}
+left join products on {{ is_version_at('products', 'lines', 'product_id', 'ordered_at') }}
 left join return_links on lines.order_line_key = return_links.return_line_key
 left join returned on lines.order_line_key = returned.sale_line_key
 left join rates

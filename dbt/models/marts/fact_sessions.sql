@@ -103,9 +103,4 @@ select
     stepped.has_late_events::boolean as has_late_events,
     stepped.has_skewed_events::boolean as has_skewed_events
 from stepped
-left join customers
-    on
-        stepped.source_system = customers.source_system
-        and stepped.customer_id = customers.customer_id
-        and stepped.started_at >= customers.valid_from
-        and (customers.valid_to is null or stepped.started_at < customers.valid_to)
+left join customers on {{ is_version_at('customers', 'stepped', 'customer_id', 'started_at') }}
