@@ -54,7 +54,7 @@ HOST = "127.0.0.1"
 ANSWER_WITHIN_SECONDS = 20.0
 """A longer statement is answered with "in progress", and the client asks again, as with Snowflake itself."""
 
-ORPHAN_AFTER_SECONDS = 10.0
+ORPHAN_AFTER_SECONDS = 3.0
 """A session with an open transaction whose client has had no connection for this long is rolled back."""
 
 BLOCKING_IDLE_SECONDS = 300.0
