@@ -119,7 +119,6 @@ create or replace view analysts.dim_customers (
     customer_key comment 'Surrogate key of this version of the customer, as in the facts',
     source_system comment 'Source the customer is from; NULL for the unknown member',
     customer_id comment 'Customer number; NULL for the unknown member, which stands for guests',
-    person_id comment 'Customer number under which the person is known now, after merges',
     email_hash comment 'Salted hash of the e-mail address: equal where the address is',
     full_name_hash comment 'Salted hash of the name',
     address_hash comment 'Salted hash of street and house number',
@@ -129,6 +128,7 @@ create or replace view analysts.dim_customers (
     signed_up_at comment 'UTC',
     has_marketing_consent comment 'Whether the customer may be written to',
     is_inferred comment 'Known from orders or clicks only; master data has not arrived',
+    person_id comment 'Customer number under which the person is known now, after merges',
     valid_from comment 'UTC, inclusive',
     valid_to comment 'UTC, exclusive; NULL for the current version',
     is_current comment 'Latest version of the customer'
@@ -145,7 +145,6 @@ select
     customers.customer_key,
     customers.source_system,
     customers.customer_id,
-    customers.person_id,
     iff(
         regexp_like(customers.email, '^[0-9a-f]{64}$'),
         customers.email,
@@ -171,6 +170,7 @@ select
     customers.signed_up_at,
     customers.has_marketing_consent,
     customers.is_inferred,
+    customers.person_id,
     customers.valid_from,
     customers.valid_to,
     customers.is_current

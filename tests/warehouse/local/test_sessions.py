@@ -132,6 +132,9 @@ def test_csv_is_put_and_copied_from_a_nested_path_of_an_internal_stage(cursor: S
     assert [row[0] for row in rows(cursor, "list @inbox")] == ["inbox/deep/er/people.csv.gz"]
     assert len(rows(cursor, "ls @analytics.ops.inbox/deep/ pattern = '.*[.]gz'")) == 1
     assert rows(cursor, "list @inbox/other/") == rows(cursor, "list @inbox pattern = '.*[.]csv'") == []
+    rows(cursor, f"put 'file://{file}' @inbox/other/ auto_compress = false")
+    assert rows(cursor, "remove @inbox/other/people.csv") == [("inbox/other/people.csv", "removed")]
+    assert rows(cursor, "remove @inbox/other/people.csv") == rows(cursor, "list @inbox/other/") == []
     cursor.execute("create or replace table people (id number(38,0), name varchar)")
     csv = "(type = csv skip_header = 1 field_optionally_enclosed_by = '\"')"
     assert rows(cursor, f"copy into people from @inbox/deep/ file_format = {csv}")[0][:4] == (
