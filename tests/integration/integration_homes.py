@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.cli import OutputFormat, _write_rows
 from flows.connections import open_session
 from flows.settings import Settings
 
@@ -61,8 +64,13 @@ class Home:
         )
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows of a query."""
-        return json.loads(self.command("query", sql, "--format", "json"))
+        """Rows of a query, as `customer-analytics query --format json` writes them, without a process for each."""
+        with open_session(Settings(home=self.path)) as session:
+            rows = session.rows(sql)
+        written = io.StringIO()
+        with redirect_stdout(written):
+            _write_rows(rows, OutputFormat.json)
+        return json.loads(written.getvalue())
 
     def contents(self, table: str, columns: str = "*") -> list[str]:
         """All rows of a table as text, sorted: two tables with the same contents compare equal."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from integration_homes import MARTS_TABLES
 
@@ -54,4 +56,5 @@ def test_all_engines_leave_the_same_table(homes, table):
 
 def test_each_home_says_which_engine_ran(homes):
     for engine, home in homes.items():
-        assert home.query("select engine, state from ops.runs") == [{"engine": engine, "state": "completed"}]
+        told = home.command("query", "select engine, state from ops.runs", "--format", "json")
+        assert json.loads(told) == [{"engine": engine, "state": "completed"}]
