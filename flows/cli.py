@@ -505,6 +505,8 @@ def _show_summary(summary: RunSummary, seconds: float) -> None:
     table.add_row("in quarantine", quarantine + (" (customer-analytics quarantine list)" if summary.refused else ""))
     table.add_row("reconciliation", "; ".join(summary.reconciliation_failures) or "everything ties")
     table.add_row("dbt tests", "; ".join(summary.test_failures) or "all passed")
+    if summary.without_exchange_rate:
+        table.add_row("no rate for", f"{summary.without_exchange_rate} (customer-analytics incidents list)")
     table.add_row("anomalies", f"{summary.anomalies:,}")
     table.add_row("report", summary.report)
     out.print(table)

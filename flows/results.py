@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Result(BaseModel):
@@ -101,6 +101,8 @@ class ReconciliationSummary(Result):
     checks: int
     failures: list[str]
     """Each failed check with what was expected and found."""
+    lines_without_exchange_rate: dict[str, int] = Field(default_factory=dict)
+    """Order lines of the source that have no amount in the reporting currency, by their own."""
 
 
 class AnomalySummary(Result):
@@ -142,6 +144,8 @@ class RunSummary(Result):
     files_refused: int
     reconciliation_failures: list[str]
     test_failures: list[str]
+    lines_without_exchange_rate: dict[str, int] = Field(default_factory=dict)
+    """Order lines by currency."""
     anomalies: int
     report: str
 
@@ -149,6 +153,14 @@ class RunSummary(Result):
     def refused(self) -> bool:
         """Whether anything of what came in went to quarantine."""
         return bool(self.rows_quarantined or self.files_refused)
+
+    @property
+    def without_exchange_rate(self) -> str:
+        """`12 order lines in KWD`, or empty where every amount is converted."""
+        return ", ".join(
+            f"{lines:,} order line{'' if lines == 1 else 's'} in {currency}"
+            for currency, lines in sorted(self.lines_without_exchange_rate.items())
+        )
 
     def markdown(self) -> str:
         """The summary as people read it."""
@@ -161,6 +173,7 @@ class RunSummary(Result):
             f"- anomalies: {self.anomalies}",
             f"- reconciliation: {'; '.join(self.reconciliation_failures) or 'everything ties'}",
             f"- dbt tests: {'; '.join(self.test_failures) or 'all passed'}",
+            *([f"- without an exchange rate: {self.without_exchange_rate}"] if self.without_exchange_rate else []),
             f"- report: {self.report}",
         ]
         return "\n".join(lines)

@@ -19,6 +19,7 @@ from flows.results import (
     TestSummary,
 )
 from flows.settings import Settings
+from flows.steps.incidents import record_missing_rates, tell_incidents
 from warehouse import ledger
 from warehouse.session import Session, statement
 
@@ -31,6 +32,10 @@ MINIMUM_HISTORY_ROWS = 1000
 """Fewer earlier order lines than this teach a model nothing; the lines then have to be judged among themselves."""
 
 
+RECONCILIATIONS = ("reconcile_files", "reconcile_orders", "reconcile_marts", "reconcile_clicks")
+"""Statements whose rows are the checks of a run."""
+
+
 class QualityError(RuntimeError):
     """The data broke a promise: a reconciliation or a test failed. The message says which, and by how much."""
 
@@ -39,11 +44,11 @@ def reconcile(run: RunIdentity, settings: Settings) -> ReconciliationSummary:
     """Compare what came in with what is in RAW and in the star, by count and by money, exactly.
 
     Results go to QUALITY.RECONCILIATIONS. A failed check does not raise here: `conclude_run` fails the run, after the
-    report has been written.
+    report has been written. Amounts that no exchange rate converts break no promise; they are incidents.
     """
 
     with open_session(settings) as session:
-        checks = session.rows(statement("reconcile"), [run.source])
+        checks = [row for part in RECONCILIATIONS for row in session.rows(statement(part), [run.source])]
         checked_at = ledger.utc_now()
         rows = [
             {
@@ -60,6 +65,7 @@ def reconcile(run: RunIdentity, settings: Settings) -> ReconciliationSummary:
             for check in checks
         ]
         ledger.save_json(session, "save_reconciliations", rows)
+        unconverted = record_missing_rates(session, run, settings)
     failures = [
         f"{row['check_name']} ({row['measure']}): expected {row['expected_value']:f}, found {row['actual_value']:f}; "
         f"see {row['detail']}"
@@ -68,7 +74,7 @@ def reconcile(run: RunIdentity, settings: Settings) -> ReconciliationSummary:
     ]
     for failure in failures:
         logger.error("reconciliation failed: %s", failure)
-    return ReconciliationSummary(checks=len(rows), failures=failures)
+    return ReconciliationSummary(checks=len(rows), failures=failures, lines_without_exchange_rate=unconverted)
 
 
 def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
@@ -171,8 +177,8 @@ def _text(value: float | Decimal | str | None) -> str | None:
 def send_alerts(run: RunIdentity, settings: Settings) -> AlertSummary:
     """Say what was found where people look: the log always, and every Apprise URL of the settings.
 
-    One message a run and channel, the gravest findings first. An endpoint that can't be reached is logged and counted,
-    and fails nothing.
+    One message a run and channel, the gravest findings first, and one of incidents that nobody was told of. An endpoint
+    that can't be reached is logged and counted, and fails nothing.
     """
     from flows.alerts import Alert, deliver
 
@@ -180,11 +186,11 @@ def send_alerts(run: RunIdentity, settings: Settings) -> AlertSummary:
         anomalies = session.rows(statement("gravest_anomalies"), [run.run_id, settings.alert_findings_shown])
         counts = session.rows(statement("anomaly_counts"), [run.run_id])
         broken = session.rows(statement("failed_checks"), [run.run_id, run.run_id])
+        incidents = tell_incidents(session, run, settings)
     alert = Alert.of_run(run, counts, anomalies, broken)
-    if alert is None:
-        return AlertSummary(alerts=0, channels=0, undelivered=0)
-    undelivered = deliver(alert, [url.get_secret_value() for url in settings.alert_urls])
-    return AlertSummary(alerts=1, channels=len(settings.alert_urls), undelivered=undelivered)
+    alerts = int(alert is not None) + int(incidents > 0)
+    undelivered = deliver(alert, [url.get_secret_value() for url in settings.alert_urls]) if alert else 0
+    return AlertSummary(alerts=alerts, channels=len(settings.alert_urls) if alerts else 0, undelivered=undelivered)
 
 
 def write_report(run: RunIdentity, anomalies: AnomalySummary, settings: Settings) -> ReportLocation:
@@ -251,6 +257,7 @@ def summarize(
         files_refused=by_state.get("refused", 0) + by_state.get("empty", 0),
         reconciliation_failures=reconciliation.failures,
         test_failures=tests.failures,
+        lines_without_exchange_rate=reconciliation.lines_without_exchange_rate,
         anomalies=anomalies.findings,
         report=report.path,
     )

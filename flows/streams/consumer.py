@@ -36,8 +36,9 @@ from flows.streams.source import (
 )
 from flows.streams.staged_events import StagedBatch, StreamPartition, find_staged, stage_batch
 from warehouse import stream_ledger
+from warehouse.incidents import Incident, record_incidents, resolve_incident
 from warehouse.ledger import utc_now
-from warehouse.stream_ledger import Epoch, Incident, StreamName
+from warehouse.stream_ledger import Epoch, StreamName
 from warehouse.stream_loading import copy_click_events, copy_dead_letters
 
 if TYPE_CHECKING:
@@ -835,7 +836,7 @@ class StreamConsumer:
             # Whoever opened it, perhaps a consumer that left behind what this one has read.
             self._lagging[partition] = False
             with self._ledger.open() as session:
-                stream_ledger.resolve_incident(session, self._run_id, self._lag_incident(held, 0))
+                resolve_incident(session, self._run_id, self._lag_incident(held, 0))
         elif behind and not is_at_end and (has_had_time or leaving) and not self._lagging.get(partition, False):
             self._lagging[partition] = True
             with self._ledger.open() as session:
@@ -860,7 +861,7 @@ class StreamConsumer:
     def _report(self, session: Session, incidents: Sequence[Incident]) -> None:
         for incident in incidents:
             logger.log(logging.INFO if incident.severity == "note" else logging.WARNING, "%s", incident.reason)
-        stream_ledger.record_incidents(session, self._run_id, incidents)
+        record_incidents(session, self._run_id, incidents)
         self.progress.incidents += len(incidents)
 
     def _incident(

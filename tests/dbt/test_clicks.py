@@ -337,7 +337,7 @@ def test_business_days_of_purchases_are_those_of_the_shop(star: Star) -> None:
 
 @pytest.mark.parametrize("source", [*SOURCES, "shop"])
 def test_every_record_is_accounted_for(star: Star, source: str) -> None:
-    checks = star.rows(statement("reconcile"), source)
+    checks = star.rows(statement("reconcile_clicks"), source)
     clicks = [check for check in checks if "CLICK" in check["check_name"] or "stream" in check["check_name"]]
     assert len(clicks) == 5
     assert [check for check in clicks if check["expected_value"] != check["actual_value"]] == []
@@ -352,7 +352,7 @@ def test_a_lost_or_repeated_record_is_noticed(star: Star) -> None:
         failed = {
             source: {
                 check["check_name"]
-                for check in star.rows(statement("reconcile"), source)
+                for check in star.rows(statement("reconcile_clicks"), source)
                 if check["expected_value"] != check["actual_value"] and "CLICK" in check["check_name"]
             }
             for source in ("plain", "nested", "shop")
