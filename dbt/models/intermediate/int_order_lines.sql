@@ -190,47 +190,106 @@ in_force as (
             partition by source_system, order_key, is_valid
             order by updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_hash desc
         ) as whole_order_file,
-        is_valid and _source_hash = whole_order_hash as is_in_force,
-        is_in_force and source_line_number is null as is_unnumbered
+        is_valid and _source_hash = whole_order_hash as is_in_force
     from standing
 ),
 
 -- A numbered line delivered twice is one line: what the source changed last, then the file that was changed last, then
--- the later file by name, then the later record. Lines without a number are all different; they are counted by file and
--- record.
+-- the later file by name, then the later record. Few lines are, and only those have to be put in order.
+repeated as (
+    select
+        source_system,
+        order_key,
+        source_line_number,
+        count(*) as delivery_count
+    from in_force
+    where is_readable and source_line_number is not null
+    group by source_system, order_key, source_line_number
+    having count(*) > 1
+),
+
+versions as (
+    select
+        in_force.source_system,
+        in_force._source_hash,
+        in_force._source_row,
+        repeated.delivery_count,
+        row_number() over (
+            partition by
+                in_force.source_system, in_force.order_key, in_force.source_line_number, in_force.is_in_force
+            order by
+                in_force.updated_at desc nulls last, in_force.file_modified_at desc nulls last,
+                in_force._source_file desc, in_force._source_row desc, in_force._source_hash desc
+        ) as version_rank,
+        first_value(in_force._source_file) over (
+            partition by
+                in_force.source_system, in_force.order_key, in_force.source_line_number, in_force.is_in_force
+            order by
+                in_force.updated_at desc nulls last, in_force.file_modified_at desc nulls last,
+                in_force._source_file desc, in_force._source_row desc, in_force._source_hash desc
+        ) as latest_file,
+        first_value(in_force._source_row) over (
+            partition by
+                in_force.source_system, in_force.order_key, in_force.source_line_number, in_force.is_in_force
+            order by
+                in_force.updated_at desc nulls last, in_force.file_modified_at desc nulls last,
+                in_force._source_file desc, in_force._source_row desc, in_force._source_hash desc
+        ) as latest_row
+    from in_force
+    inner join repeated
+        on
+            in_force.source_system = repeated.source_system
+            and in_force.order_key = repeated.order_key
+            and in_force.source_line_number = repeated.source_line_number
+    where in_force.is_readable
+),
+
+-- Lines without a number are all different; they are counted by file and record, after those that have one.
+highest_numbers as (
+    select
+        source_system,
+        order_key,
+        max(source_line_number) as highest_line_number
+    from in_force
+    where is_in_force and source_line_number is not null
+    group by source_system, order_key
+),
+
+unnumbered as (
+    select
+        source_system,
+        _source_hash,
+        _source_row,
+        row_number() over (
+            partition by source_system, order_key order by _source_file, _source_row, _source_hash
+        ) as place
+    from in_force
+    where is_in_force and source_line_number is null
+),
+
 ranked as (
     select
-        *,
-        row_number() over (
-            partition by source_system, order_key, source_line_number, is_in_force
-            order by
-                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
-                _source_hash desc
-        ) as version_rank,
-        first_value(_source_file) over (
-            partition by source_system, order_key, source_line_number, is_in_force
-            order by
-                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
-                _source_hash desc
-        ) as latest_file,
-        first_value(_source_row) over (
-            partition by source_system, order_key, source_line_number, is_in_force
-            order by
-                updated_at desc nulls last, file_modified_at desc nulls last, _source_file desc, _source_row desc,
-                _source_hash desc
-        ) as latest_row,
-        row_number() over (
-            partition by source_system, order_key, is_unnumbered
-            order by _source_file, _source_row, _source_hash
-        ) as unnumbered_place,
-        max(iff(is_in_force, source_line_number, null)) over (partition by source_system, order_key)
-            as highest_line_number,
-        iff(
-            source_line_number is null,
-            1,
-            count(*) over (partition by source_system, order_key, source_line_number, is_readable)
-        ) as delivery_count
+        in_force.*,
+        versions.version_rank,
+        versions.latest_file,
+        versions.latest_row,
+        coalesce(versions.delivery_count, 1) as delivery_count,
+        coalesce(highest_numbers.highest_line_number, 0) + unnumbered.place as counted_line_number
     from in_force
+    left join versions
+        on
+            in_force.source_system = versions.source_system
+            and in_force._source_hash = versions._source_hash
+            and in_force._source_row = versions._source_row
+    left join unnumbered
+        on
+            in_force.source_system = unnumbered.source_system
+            and in_force._source_hash = unnumbered._source_hash
+            and in_force._source_row = unnumbered._source_row
+    left join highest_numbers
+        on
+            in_force.source_system = highest_numbers.source_system
+            and in_force.order_key = highest_numbers.order_key
 ),
 
 resolved as (
@@ -240,13 +299,13 @@ resolved as (
             when row_reject_reason is not null then row_reject_reason
             when not is_current then 'superseded: ' || _source_file || ' was delivered again with other content'
             when not is_in_force then 'superseded by ' || whole_order_file || ', the latest file with this order'
-            when source_line_number is not null and version_rank > 1
+            when version_rank > 1
                 then 'superseded by record ' || latest_row || ' of ' || latest_file
         end as reject_reason,
         case
             when reject_reason is not null then null
             when source_line_number is not null then source_line_number
-            else coalesce(highest_line_number, 0) + unnumbered_place
+            else counted_line_number
         end as line_number,
         case
             when reject_reason is not null then null
