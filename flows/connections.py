@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +224,23 @@ class DbtError(RuntimeError):
     """dbt could not run, or nodes failed that must not; the message names them."""
 
 
+@cache
+def _let_parses_outlive_ports() -> None:
+    """Let dbt's parse of the project hold when the local warehouse comes back on another port.
+
+    dbt parses everything anew, which takes longer than most runs, when what it calls the connection's description
+    changes. No model can depend on a port, so it is left out of that description; connecting doesn't read it there.
+    """
+    from dbt.adapters.snowflake.connections import SnowflakeCredentials
+
+    described = SnowflakeCredentials._connection_keys
+
+    def without_port(self: SnowflakeCredentials) -> tuple[str, ...]:
+        return tuple(key for key in described(self) if key != "port")
+
+    SnowflakeCredentials._connection_keys = without_port
+
+
 def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Run one dbt command through prefect-dbt's runner.
 
@@ -252,6 +270,7 @@ def invoke_dbt(settings: Settings, arguments: list[str], variables: Mapping[str,
 
     project = PROJECT_ROOT / "dbt"
     os.environ.update(dbt_environment(settings))
+    _let_parses_outlive_ports()
     runner = PrefectDbtRunner(
         settings=ProfileOfProject(
             project_dir=project,

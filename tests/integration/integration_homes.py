@@ -108,7 +108,7 @@ class Process:
 
 
 @pytest.fixture(scope="module")
-def new_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def new_home(tmp_path_factory: pytest.TempPathFactory, parsed_project: Path) -> Iterator[Any]:
     """A maker of homes; their services are stopped at the end of the module."""
     made: list[Home] = []
 
