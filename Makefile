@@ -10,8 +10,8 @@ READY := $(VENV)/.ready
 # State of the demo; another folder: make demo CUSTOMER_ANALYTICS_HOME=/some/folder
 export CUSTOMER_ANALYTICS_HOME ?= $(CURDIR)/.local
 ENGINE ?= inline
-# Two workers, a file each at a time: fixtures that start services are started once.
-PYTEST_OPTIONS ?= -n 2 --dist loadfile
+# Two workers, a file each at a time: fixtures that start services are started once. Files in tests/conftest.py's order.
+PYTEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## Show what there is to make
