@@ -12,9 +12,10 @@
     {source_system, stream, time_format, paths: {field: path}}. Empty where no source has clicks. -#}
 {% macro click_mappings() -%}
     {%- set mappings = {} -%}
+    {%- set stream_mappings = source('ops', 'stream_mappings') -%}
     {%- if execute -%}
         {%- set rows = run_query(
-            'select source_system, stream, field_name, field_path, time_format from ' ~ source('ops', 'stream_mappings')
+            'select source_system, stream, field_name, field_path, time_format from ' ~ stream_mappings
             ~ ' order by source_system, stream, field_name'
         ) -%}
         {%- for row in rows -%}
@@ -38,6 +39,7 @@
     {%- endfor -%}
 {%- endmacro %}
 
+{#- A text as a literal. -#}
 {% macro quoted(text) -%}
     '{{ text | replace("\\", "\\\\") | replace("'", "''") }}'
 {%- endmacro %}
