@@ -12,13 +12,10 @@ import pyarrow as pa
 
 from tests.dbt.project import Star, running_star
 from tests.dbt.properties.shop_histories import NON_PRODUCT_PATTERN, File, Shop
+from tests.dbt.star_copies import clear
 from warehouse.contract import ENTITIES, LINEAGE_COLUMNS
 
 Row = dict[str, Any]
-
-# Beside all tables of RAW and MARTS.
-CLEARED = {"OPS.FILES", "OPS.TRANSFORMED_FILES", "OPS.SOURCE_CONVENTIONS"}
-STAYING = {"MARTS.DIM_DATE"}
 
 
 class ShopWarehouse:
@@ -34,16 +31,7 @@ class ShopWarehouse:
 
     def clear(self) -> None:
         """Forget all shops: empty RAW, the ledger and the star; drop what dbt made of them."""
-        tables = self.star.rows(
-            "select table_schema, table_name from information_schema.tables"
-            " where table_type = 'BASE TABLE' and table_schema in ('RAW', 'OPS', 'MARTS', 'INTERMEDIATE')"
-        )
-        for table in tables:
-            name = f"{table['table_schema']}.{table['table_name']}"
-            if table["table_schema"] == "INTERMEDIATE":
-                self.star.session.execute(f"drop table {name}")
-            elif name in CLEARED or (table["table_schema"] != "OPS" and name not in STAYING):
-                self.star.session.execute(f"delete from {name}")
+        clear(self.star)
         self.arrived.clear()
         self._loaded.clear()
 
@@ -106,34 +94,6 @@ class ShopWarehouse:
         """Run the layers."""
         variables = ("--vars", "{rebuild: true}") if rebuild else ()
         self.star.dbt("run", "--select", *layers, *variables)
-
-    def keep(self) -> None:
-        """Copy every table that a rebuild must leave as it is."""
-        for schema, name in self._kept_tables():
-            self.star.session.execute(
-                f"create or replace table intermediate.kept_{name} as select * from {schema}.{name}"
-            )
-
-    def differences_from_kept(self) -> list[str]:
-        """Tables that differ from their copies, with a row or two that only one of both has; every table has a key."""
-        found = []
-        for schema, name in self._kept_tables():
-            now, kept = f"{schema}.{name}", f"intermediate.kept_{name}"
-            for left, right, word in ((now, kept, "has anew"), (kept, now, "has no more")):
-                rows = self.rows(f"select * from {left} except select * from {right} limit 2")
-                found += [f"{now} {word} {row}" for row in rows]
-            counts = self.rows(f"select (select count(*) from {now}) as now, (select count(*) from {kept}) as kept")[0]
-            if counts["now"] != counts["kept"]:
-                found.append(f"{now} has {counts['now']} rows instead of {counts['kept']}")
-        return found
-
-    def _kept_tables(self) -> list[tuple[str, str]]:
-        marts = self.rows(
-            "select table_name from information_schema.tables"
-            " where table_schema = 'MARTS' and table_type = 'BASE TABLE' order by table_name"
-        )
-        others = [("intermediate", "int_order_lines"), ("staging", "order_line_rejects")]
-        return [*(("marts", row["table_name"].lower()) for row in marts), *others]
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
         """Rows of a query."""
