@@ -13,7 +13,7 @@ from sqlglot import exp
 PROJECT = Path(__file__).resolve().parents[2]
 DDL = "\n".join(
     (PROJECT / "warehouse" / "ddl" / name).read_text(encoding="utf-8")
-    for name in ("060_marts.sql", "065_click_marts.sql", "066_sales_marts.sql")
+    for name in ("060_marts.sql", "065_click_marts.sql", "066_sales_marts.sql", "067_customer_marts.sql")
 )
 TABLES = {
     statement.this.this.name: statement

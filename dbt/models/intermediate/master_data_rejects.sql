@@ -13,6 +13,19 @@ with customers as (
     where reject_reason is not null
 ),
 
+customer_merges as (
+    select
+        'customer_merges' as entity,
+        customer_id as business_id,
+        reject_reason,
+        _source_system,
+        _source_file,
+        _source_hash,
+        _source_row
+    from {{ ref('stg_customer_merges') }}
+    where reject_reason is not null
+),
+
 products as (
     select
         'products' as entity,
@@ -48,6 +61,16 @@ select
     _source_hash,
     _source_row
 from customers
+union all
+select
+    entity,
+    business_id,
+    reject_reason,
+    _source_system,
+    _source_file,
+    _source_hash,
+    _source_row
+from customer_merges
 union all
 select
     entity,

@@ -10,6 +10,14 @@ with
     'email', 'full_name', 'address', 'city', 'postal_code', 'country', 'signed_up_at', 'has_marketing_consent',
 ]) }},
 
+persons as (
+    select
+        source_system,
+        customer_id,
+        person_id
+    from {{ ref('int_customer_persons') }}
+),
+
 unknown as (
     select known.customer_key
     from (select {{ unknown_key() }} as customer_key) as known
@@ -17,7 +25,7 @@ unknown as (
     where present.customer_key is null
 ),
 
--- Customers known from orders or clicks only; the same key is completed in place when their master data arrives.
+-- Customers known from orders, clicks or merges only; the same key is completed in place when their master data arrives.
 without_versions as (
     select
         touched.source_system,
@@ -50,6 +58,15 @@ inferred as (
             without_versions.source_system = events.source_system
             and without_versions.customer_id = events.customer_id
             and events.reject_reason is null
+    union
+    select
+        without_versions.source_system,
+        without_versions.customer_id
+    from without_versions
+    inner join persons
+        on
+            without_versions.source_system = persons.source_system
+            and without_versions.customer_id = persons.customer_id
 ),
 
 members as (
@@ -66,7 +83,6 @@ members as (
         signed_up_at,
         has_marketing_consent,
         false as is_inferred,
-        customer_id as person_id,
         valid_from,
         valid_to
     from versions
@@ -86,7 +102,6 @@ members as (
         null,
         null,
         true,
-        customer_id,
         {{ beginning_of_time() }},
         null
     from inferred
@@ -106,27 +121,30 @@ members as (
         null,
         null,
         false,
-        null,
         {{ beginning_of_time() }},
         null
     from unknown
 )
 
 select
-    customer_key::varchar(32) as customer_key,
-    source_system::varchar as source_system,
-    customer_id::varchar as customer_id,
-    email::varchar as email,
-    full_name::varchar as full_name,
-    address::varchar as address,
-    city::varchar as city,
-    postal_code::varchar as postal_code,
-    country::varchar as country,
-    signed_up_at::timestamp_ntz as signed_up_at,
-    has_marketing_consent::boolean as has_marketing_consent,
-    is_inferred::boolean as is_inferred,
-    person_id::varchar as person_id,
-    valid_from::timestamp_ntz as valid_from,
-    valid_to::timestamp_ntz as valid_to,
-    valid_to is null as is_current
+    members.customer_key::varchar(32) as customer_key,
+    members.source_system::varchar as source_system,
+    members.customer_id::varchar as customer_id,
+    members.email::varchar as email,
+    members.full_name::varchar as full_name,
+    members.address::varchar as address,
+    members.city::varchar as city,
+    members.postal_code::varchar as postal_code,
+    members.country::varchar as country,
+    members.signed_up_at::timestamp_ntz as signed_up_at,
+    members.has_marketing_consent::boolean as has_marketing_consent,
+    members.is_inferred::boolean as is_inferred,
+    coalesce(persons.person_id, members.customer_id)::varchar as person_id,
+    members.valid_from::timestamp_ntz as valid_from,
+    members.valid_to::timestamp_ntz as valid_to,
+    members.valid_to is null as is_current
 from members
+left join persons
+    on
+        members.source_system = persons.source_system
+        and members.customer_id = persons.customer_id
