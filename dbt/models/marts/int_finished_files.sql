@@ -7,7 +7,10 @@
 -- depends_on: {{ ref('fact_sessions') }}
 -- depends_on: {{ ref('sales_trends') }}
 -- depends_on: {{ ref('product_performance') }}
+-- depends_on: {{ ref('market_basket') }}
 -- depends_on: {{ ref('customer_segments') }}
+-- depends_on: {{ ref('customer_cohorts') }}
+-- depends_on: {{ ref('customer_lifetime') }}
 -- depends_on: {{ ref('conversion_funnel') }}
 select
     'fact_orders' as model_name,
