@@ -87,6 +87,8 @@ alter table marts.dim_customers modify column address set tag governance.persona
 alter table marts.dim_customers modify column postal_code set tag governance.personal_data = 'address';
 alter table marts.dim_customers modify column customer_id set tag governance.pseudonymous_identifier = 'customer';
 alter table marts.dim_customers modify column person_id set tag governance.pseudonymous_identifier = 'customer';
+alter table marts.customer_segments modify column customer_id set tag governance.pseudonymous_identifier = 'customer';
+alter table marts.customer_lifetime modify column customer_id set tag governance.pseudonymous_identifier = 'customer';
 alter table marts.fact_clicks modify column visitor_id set tag governance.pseudonymous_identifier = 'visitor';
 alter table marts.fact_clicks modify column session_id set tag governance.pseudonymous_identifier = 'session';
 alter table marts.fact_sessions modify column visitor_id set tag governance.pseudonymous_identifier = 'visitor';
