@@ -172,7 +172,7 @@ class _Job:
             self._fill_anew()
             self._sweep(people)
             done = json.dumps(sorted(set(people.pseudonyms.values())))
-            self.session.execute(statement("finish_forgetting"), [ledger.utc_now(), self.source, done])
+            self.session.execute(statement("finish_forgetting"), [ledger.utc_now(), done])
         return ForgetSummary(
             is_trial=self.is_trial,
             ids=list(ids),
@@ -475,6 +475,11 @@ class _Job:
         found = []
         for row in self.session.rows(statement("landing_files_of_customers"), [self.source, wanted]):
             landing = open_lake(self.settings, row["landing_url"])
-            if landing.exists(row["file_key"]):
+            try:
+                is_there = landing.exists(row["file_key"])
+            except Exception as error:  # whatever its store says: it may be there
+                logger.warning("can't look into %s (%s); name it anyway", row["landing_url"], type(error).__name__)
+                is_there = True
+            if is_there:
                 found.append(landing.url_of(row["file_key"]))
         return found

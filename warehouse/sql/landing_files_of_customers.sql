@@ -31,4 +31,5 @@ select distinct
 from ops.files as files
 inner join chosen on files.source_system = chosen.source_system
 inner join named on files.content_hash = named.content_hash
+where files.landing_url <> ''
 order by files.landing_url, files.file_key
