@@ -56,7 +56,7 @@ def test_a_shop_that_lands_in_s3_is_loaded_through_an_s3_lake_by_copy_and_by_sno
     settings["CUSTOMER_ANALYTICS_LOAD_METHOD"] = "snowpipe"
     home.command("run", "--landing", f"s3://{BUCKET}/landing", env=settings)
     assert home.query("select count(*) as n from raw.order_lines") == [{"n": truth.order_lines}]
-    assert home.query("select count(*) as n from marts.fact_orders") == [{"n": truth.order_lines}]
+    assert home.query("select count(*) as n from marts.fact_orders") == [{"n": truth.lines}]
     assert home.query("select count(*) as n from quality.reconciliations where not is_passed") == [{"n": 0}]
     piped = "table(information_schema.copy_history(table_name => 'RAW.ORDER_LINES', start_time => '2026-01-01'))"
     assert home.query(f"select count(*) as n from {piped} where pipe_name = 'ORDER_LINES_PIPE'") == [{"n": 1}]

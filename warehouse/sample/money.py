@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,6 +41,7 @@ CURRENCIES = (
     Currency("JPY", 0, 5_210, 100, 20),
     Currency("KWD", 3, 2_560_000, 250, 5),
 )
+_WITH_HOLE = "KWD"
 CURRENCY_CODES = tuple(currency.code for currency in CURRENCIES)
 EXPONENTS = np.array([currency.exponent for currency in CURRENCIES], dtype=np.int64)
 
@@ -88,14 +90,45 @@ def amount(minor: int, exponent: int) -> Decimal:
     return Decimal(minor).scaleb(-exponent)
 
 
+RATE_MAX_AGE_DAYS = 7
+"""A rate older than this is no rate (the pipeline's own default)."""
+
+_HOLE_FROM_DAYS, _HOLE_DAYS = 90, 12
+
+
+def rate_hole(days: int) -> range:
+    """Day offsets on which dinars (KWD) have no rate: twelve days of a period of three months or more."""
+    first = days * 3 // 4
+    return range(first, first + _HOLE_DAYS) if days >= _HOLE_FROM_DAYS else range(0)
+
+
+def has_rates(start: date, days: int) -> npt.NDArray[np.bool_]:
+    """By currency and day offset: whether there is a rate to pounds of that day, or of at most a week before."""
+    lead = RATE_MAX_AGE_DAYS
+    offsets = range(-lead, days)
+    traded = np.array([_is_traded(start + timedelta(days=offset)) for offset in offsets])
+    found = np.ones((len(CURRENCIES), days), dtype=bool)
+    for position in range(1, len(CURRENCIES)):
+        known = traded.copy()
+        if CURRENCIES[position].code == _WITH_HOLE:
+            known[[offset + lead for offset in rate_hole(days)]] = False
+        windows = np.lib.stride_tricks.sliding_window_view(known, lead + 1)
+        found[position] = windows.any(axis=1)
+    return found
+
+
+def _is_traded(day: date) -> bool:
+    return day.weekday() < 5 and (day.month, day.day) not in ((12, 25), (1, 1))
+
+
 def exchange_rates(start: date, days: int, seed: int) -> dict[str, list[str]]:
     """Daily rates to pounds as CSV lines `date,base,quote,rate`, by month (`YYYY-MM`).
 
     Business days only: no Saturdays, Sundays, 25 December, 1 January. The rates begin a week before `start`, so the
-    first trading days have a last known rate.
+    first trading days have a last known rate. In a longer period one currency has none for a while: `rate_hole`.
     """
     rng = random_stream(seed, "exchange rates")
-    lead = 7
+    lead, hole = RATE_MAX_AGE_DAYS, rate_hole(days)
     foreign = CURRENCIES[1:]
     # A day moves a rate by at most 0.6 %, and a fiftieth of its distance from the house rate is pulled back.
     steps = rng.integers(-60, 61, (days + lead, len(foreign))).tolist()
@@ -103,11 +136,13 @@ def exchange_rates(start: date, days: int, seed: int) -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {}
     for offset, moves in enumerate(steps):
         day = start + timedelta(days=offset - lead)
-        if day.weekday() >= 5 or (day.month, day.day) in ((12, 25), (1, 1)):
+        if not _is_traded(day):
             continue
         for position, (currency, move) in enumerate(zip(foreign, moves, strict=True)):
             house = currency.pounds_per_million * 100
             rates[position] += rates[position] * move // 10_000 + (house - rates[position]) // 50
+            if currency.code == _WITH_HOLE and offset - lead in hole:
+                continue
             text = amount(rates[position], 8)
             lines.setdefault(f"{day:%Y-%m}", []).append(f"{day.isoformat()},{currency.code},GBP,{text:f}")
     return lines

@@ -1,4 +1,4 @@
-"""Order lines of the shop: purchases by bounded chunks, and the returns and cancellations that follow them."""
+"""Order lines of the shop: purchases by bounded chunks, and what follows them: returns, cancellations, corrections."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ _HOUR_TOTALS = cumulative([6, 3, 2, 1, 2, 5, 14, 28, 42, 55, 64, 68, 78, 72, 64,
 
 # Kinds of lines that are no purchases; the order of the texts in `rendering.py`.
 RETURN, RETURN_ON_ORDER, SECOND_RETURN, SECOND_RETURN_ON_ORDER, CANCELLATION, ADJUSTMENT, UNREFERENCED_RETURN = range(7)
+# Kinds that deliver a purchase's line again: with another quantity, or as cancelled.
+CORRECTION, CANCELLED_IN_PLACE = 7, 8
+
+CHANGES_FROM_DAYS = 14
+"""Shorter periods have no corrections, no lines cancelled in place and no merged customers."""
+
+# What a voucher on a whole order is worth, in minor units: by currency, as in `money.CURRENCIES`.
+_VOUCHERS = np.array(
+    [[500, 750, 1000], [500, 750, 1000], [500, 750, 1000], [500, 1000, 1500], [500, 1000, 1500], [1500, 2500, 5000]],
+    dtype=np.int64,
+)
 
 FREE_SHIPPING_PENCE = 4000
 
@@ -50,7 +61,8 @@ FREE_SHIPPING_PENCE = 4000
 class Purchases:
     """A chunk of purchases: arrays by order, and by line (`order` is the line's position among the orders).
 
-    Money is in minor units of the order's currency; times are seconds since the period's start.
+    Money is in minor units of the order's currency; times are seconds since the period's start. `voucher` is by order:
+    the discount on all of it.
     """
 
     number: IntArray
@@ -73,12 +85,18 @@ class Purchases:
     quantity: IntArray
     price: IntArray
     discount: IntArray
+    voucher: IntArray
     is_late: npt.NDArray[np.bool_]
 
 
 @dataclass
-class Reversals:
-    """Lines that are no purchases, one position each: returns, cancellations, adjustments. Quantities are signed."""
+class LaterLines:
+    """Lines after the purchases, one position each: returns, cancellations, adjustments, and lines delivered again.
+
+    Quantities and money are signed. `second` is when a line is delivered, `ordered` its own time: the purchase's for a
+    line delivered again. `replaced_quantity` and `replaced_discount` are what such a line said before, 0 for others.
+    `is_early`: a return that is delivered before the late file with the line it returns.
+    """
 
     kind: IntArray
     number: IntArray
@@ -95,19 +113,24 @@ class Reversals:
     payment: IntArray
     customer: IntArray
     promotion: IntArray
+    voucher: IntArray
+    ordered: IntArray
+    replaced_quantity: IntArray
+    replaced_discount: IntArray
+    is_early: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.kind)
 
-    def take(self, places: IntArray) -> Reversals:
+    def take(self, places: IntArray) -> LaterLines:
         """The lines at `places`."""
-        return Reversals(*(getattr(self, field.name)[places] for field in fields(self)))
+        return LaterLines(*(getattr(self, field.name)[places] for field in fields(self)))
 
     @staticmethod
-    def concatenate(parts: list[Reversals]) -> Reversals:
+    def concatenate(parts: list[LaterLines]) -> LaterLines:
         """All lines of `parts`, in order."""
-        return Reversals(
-            *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Reversals))
+        return LaterLines(
+            *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(LaterLines))
         )
 
 
@@ -117,16 +140,16 @@ class Chunk:
 
     Attributes:
         first_day, last_day: Day offsets covered.
-        ends_day: Whether the last day is complete; only then are its reversals due.
+        ends_day: Whether the last day is complete; only then are its later lines due.
         purchases: The purchases, sorted by day and, within a chunk, by time.
-        reversals: Lines due on the chunk's days, sorted by time.
+        later: Lines due on the chunk's days, sorted by time.
     """
 
     first_day: int
     last_day: int
     ends_day: bool
     purchases: Purchases
-    reversals: Reversals
+    later: LaterLines
 
 
 class OrderBook:
@@ -152,7 +175,7 @@ class OrderBook:
         self.discount_percent = np.array([promotion.discount_percent for promotion in calendar], dtype=np.int64)
         self.seed = seed
         names = ("order times", "buyers", "guests", "channels", "baskets", "products", "quantities", "promotion use",
-                 "returns", "cancelled orders", "cancellations")  # fmt: skip
+                 "returns", "cancelled orders", "cancellations", "vouchers", "changes")  # fmt: skip
         self.random = {name: random_stream(seed, name) for name in names}
         self.delivery_of_day = self._late_days()
         self.forced_customer = self._first_orders_of_late_customers()
@@ -178,11 +201,13 @@ class OrderBook:
         return forced
 
     def chunks(self) -> Iterator[Chunk]:
-        """All orders in time order, in chunks of bounded size; every reversal that falls into the period is in one."""
+        """All orders in time order, in chunks of bounded size; each later line that falls into the period is in one."""
         pending = self._standing_lines()
         for first, last, begin, end in self._plan():
             purchases = self._purchases(first, last, begin, end)
-            pending = Reversals.concatenate([pending, self._returns(purchases), self._cancellations(purchases)])
+            changes, is_changed = self._changes(purchases)
+            returns = self._returns(purchases, is_changed)
+            pending = LaterLines.concatenate([pending, returns, self._cancellations(purchases), changes])
             ends_day = end == self.first_order[last + 1]
             due_by = (last + 1 if ends_day else last) * 86400
             is_due = pending.second < due_by
@@ -288,6 +313,13 @@ class OrderBook:
         percent = self.discount_percent[chosen[discounted]] if len(discounted) else discounted
         discount[discounted] = (quantity[discounted] * price[discounted] * percent + 50) // 100
 
+        # Vouchers: an amount off a private buyer's whole order, where that is at least twice as much.
+        vouchers = random["vouchers"]
+        voucher = _VOUCHERS[currency, vouchers.integers(0, _VOUCHERS.shape[1], count)]
+        has_voucher = chance(vouchers, 25, count) & ~is_wholesale
+        to_pay = np.add.reduceat(quantity * price - discount, first) if count else first
+        voucher = np.where(has_voucher & (to_pay >= 2 * voucher), voucher, 0)
+
         # Late lines: on a late day, every 25th order; of some of these, one line was in time.
         rank = position - self.first_order[day]
         order_is_late = (self.delivery_of_day[day] >= 0) & ((rank + day) % np.minimum(25, self.counts[day]) == 0)
@@ -314,12 +346,13 @@ class OrderBook:
             quantity=quantity,
             price=price,
             discount=discount,
+            voucher=voucher,
             is_late=is_late,
         )
 
     # What follows a purchase ------------------------------------------------------------------------------------------
 
-    def _cancellations(self, purchases: Purchases) -> Reversals:
+    def _cancellations(self, purchases: Purchases) -> LaterLines:
         """Every line of cancelled orders, taken back one to three days later under the number with prefix `C`."""
         rng = self.random["cancellations"]
         orders = np.flatnonzero(purchases.is_cancelled)
@@ -334,10 +367,49 @@ class OrderBook:
             second=when[purchases.order[places]],
             quantity=purchases.quantity[places],
             discount=purchases.discount[places],
+            voucher=purchases.voucher[purchases.order[places]],
         )
 
-    def _returns(self, purchases: Purchases) -> Reversals:
-        """Returned merchandise, 2 to 30 days later, whole or in part; some of the parts are followed by a second."""
+    def _changes(self, purchases: Purchases) -> tuple[LaterLines, npt.NDArray[np.bool_]]:
+        """Lines delivered again two to six days later, with another quantity or as cancelled; and which they are."""
+        rng = self.random["changes"]
+        size, order = len(purchases.order), purchases.order
+        pick = rng.integers(0, 1000, size)
+        more = rng.integers(0, 2, size) == 0
+        second = self._later(rng, purchases.day[order], rng.integers(2, 7, size))
+        may_change = (purchases.product < self.catalogue.gift_cards.start) & ~purchases.is_late
+        may_change &= ~purchases.is_cancelled[order] & (second < self.days * 86400)
+        may_change &= self.days >= CHANGES_FROM_DAYS
+        # An order with a voucher keeps its lines: what is left of it could be worth less than the voucher.
+        may_change &= purchases.voucher[order] == 0
+        is_cancelled = may_change & (pick < 3)
+        is_corrected = may_change & (pick >= 3) & (pick < 8)
+        places = np.flatnonzero(is_cancelled | is_corrected)
+        quantity, discount = purchases.quantity[places], purchases.discount[places]
+        other = np.where(more[places] | (quantity == 1), quantity + 1, quantity - 1)
+        now = np.where(is_corrected[places], other, quantity)
+        promotion = purchases.promotion[order[places]]
+        percent = np.where(discount > 0, self.discount_percent[promotion] if len(self.discount_percent) else 0, 0)
+        lines = self._reversals(
+            purchases,
+            places,
+            kind=np.where(is_corrected[places], CORRECTION, CANCELLED_IN_PLACE),
+            line=purchases.line[places],
+            second=second[places],
+            quantity=-now,
+            discount=-((now * purchases.price[places] * percent + 50) // 100),
+        )
+        lines.original_line = np.zeros(len(places), dtype=np.int64)
+        lines.ordered = purchases.second[order[places]]
+        lines.replaced_quantity, lines.replaced_discount = quantity, discount
+        return lines, is_cancelled | is_corrected
+
+    def _returns(self, purchases: Purchases, is_changed: npt.NDArray[np.bool_]) -> LaterLines:
+        """Returned merchandise, 2 to 30 days later, whole or in part; some of the parts are followed by a second.
+
+        What was paid with a voucher, and lines that are delivered again, are not returned. Of each late day, the first
+        line that can be is returned on the day after, before the late file is there.
+        """
         rng, catalogue = self.random["returns"], self.catalogue
         orders = len(purchases.number)
         delay = rng.integers(2, 31, orders)
@@ -345,7 +417,14 @@ class OrderBook:
         second_time = self._later(rng, purchases.day, delay + rng.integers(3, 11, orders))
         on_order = chance(rng, 300, orders)
         returnable = (purchases.product < catalogue.gift_cards.start) & ~purchases.is_cancelled[purchases.order]
-        places = np.flatnonzero(chance(rng, 55, len(purchases.order)) & returnable)
+        returnable &= (purchases.voucher[purchases.order] == 0) & ~is_changed
+        is_returned = chance(rng, 55, len(purchases.order)) & returnable
+        delivered = self.delivery_of_day[purchases.day[purchases.order]]
+        in_time = np.flatnonzero(purchases.is_late & returnable & (delivered >= purchases.day[purchases.order] + 2))
+        early = in_time[np.unique(purchases.day[purchases.order[in_time]], return_index=True)[1]]
+        is_returned[early] = True
+        first_time[purchases.order[early]] = (purchases.day[purchases.order[early]] + 1) * 86400 + 10 * 3600
+        places = np.flatnonzero(is_returned)
         order, quantity = purchases.order[places], purchases.quantity[places]
         discount = purchases.discount[places]
         whole = chance(rng, 600, len(places)) | (quantity == 1)
@@ -376,7 +455,9 @@ class OrderBook:
             quantity=(upto - first)[more],
             discount=(discount_upto - discount_first)[more],
         )
-        both = Reversals.concatenate([one, two])
+        for lines, at in ((one, places), (two, places[more])):
+            lines.is_early = purchases.is_late[at] & (lines.second < delivered[at] * 86400)
+        both = LaterLines.concatenate([one, two])
         return both.take(np.flatnonzero(both.second < self.days * 86400))
 
     def _later(self, rng: np.random.Generator, day: IntArray, delay: IntArray) -> IntArray:
@@ -393,9 +474,11 @@ class OrderBook:
         second: IntArray,
         quantity: IntArray,
         discount: IntArray,
-    ) -> Reversals:
+        voucher: IntArray | None = None,
+    ) -> LaterLines:
         order = purchases.order[places]
-        return Reversals(
+        zero = np.zeros(len(places), dtype=np.int64)
+        return LaterLines(
             kind=kind,
             number=purchases.number[order],
             line=line,
@@ -411,9 +494,14 @@ class OrderBook:
             payment=purchases.payment[order],
             customer=purchases.customer[order],
             promotion=np.where(purchases.discount[places] > 0, purchases.promotion[order], -1),
+            voucher=zero if voucher is None else -voucher,
+            ordered=second,
+            replaced_quantity=zero,
+            replaced_discount=zero,
+            is_early=zero > 0,
         )
 
-    def _standing_lines(self) -> Reversals:
+    def _standing_lines(self) -> LaterLines:
         """Manual adjustments, and returns in the store that name no order: a few, known before any purchase."""
         rng = random_stream(self.seed, "standing lines")
         trading = np.flatnonzero(self.counts > 0)
@@ -431,7 +519,7 @@ class OrderBook:
         price = np.where(is_return, listed, rng.integers(100, 5000, count))
         quantity = np.where(is_return | chance(rng, 700, count), -1, 1)
         zero, none = np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
-        return Reversals(
+        return LaterLines(
             kind=np.where(is_return, UNREFERENCED_RETURN, ADJUSTMENT),
             number=np.arange(1, count + 1),
             line=zero + 1,
@@ -447,6 +535,11 @@ class OrderBook:
             payment=zero,
             customer=none,
             promotion=none,
+            voucher=zero,
+            ordered=second,
+            replaced_quantity=zero,
+            replaced_discount=zero,
+            is_early=zero > 0,
         )
 
 

@@ -10,21 +10,24 @@ import pyarrow.compute as pc
 
 from warehouse.sample.catalogue import Catalogue
 from warehouse.sample.money import CURRENCIES, CURRENCY_CODES, mixed_money_text
-from warehouse.sample.orders import CHANNELS, GUEST, PAYMENTS, Purchases, Reversals
+from warehouse.sample.orders import CHANNELS, GUEST, PAYMENTS, LaterLines, Purchases
 from warehouse.sample.people import MARKETS
 from warehouse.sample.promotions import promotion_calendar
 from warehouse.sample.randomness import IntArray, random_stream
 from warehouse.sample.timestamps import local_text
 
 ORDER_HEADER = (
-    b"order_number,line,status,ordered_at,customer,sku,description,qty,price,discount,currency,country,channel,payment,"
+    b"order_number,line,status,ordered_at,customer,sku,description,qty,price,discount,voucher,currency,country,channel,payment,"
     b"promo,original_order,original_line,updated_at\n"
 )
 
-# By kind of reversal, see orders.py: prefix and suffix of the order number, status.
-_PREFIXES = ("R", "", "R", "", "C", "A", "RS")
-_SUFFIXES = ("", "", "-2", "", "", "", "")
-_STATUSES = ("returned", "returned", "returned", "returned", "cancelled", "adjusted", "returned")
+# By kind of later line, see orders.py: prefix and suffix of the order number, status.
+_PREFIXES = ("R", "", "R", "", "C", "A", "RS", "", "")
+_SUFFIXES = ("", "", "-2", "", "", "", "", "", "")
+_STATUSES = (
+    *("returned", "returned", "returned", "returned", "cancelled", "adjusted", "returned"),
+    *("completed", "cancelled"),
+)
 
 _SKU_FORMS = 5
 """Ways a till writes code and description: clean, lower case, a space before, a space behind, no description."""
@@ -76,6 +79,7 @@ class OrderText:
         customer = pc.if_else(pa.array(untidy == 1), pc.binary_join_element_wise(" ", customer, ""), customer)
         middle = pc.binary_join_element_wise(status, ordered_at, customer, ",")
         where = (
+            _vouchers(chunk.voucher, chunk.currency),
             self.currencies.take(pa.array(chunk.currency)),
             self.countries.take(pa.array(chunk.market * 2 + chunk.other_spelling)),
             self.channels.take(pa.array(chunk.channel)),
@@ -115,26 +119,27 @@ class OrderText:
             ",",
         )
 
-    def reversals(self, lines: Reversals) -> pa.StringArray:
-        """One CSV line (with its line end) per return, cancellation or adjustment, in their order."""
+    def later(self, lines: LaterLines) -> pa.StringArray:
+        """One CSV line (with its line end) per return, cancellation, adjustment or change, in their order."""
         kind = pa.array(lines.kind)
         number = pc.cast(pa.array(lines.number), pa.string())
         written = pc.binary_join_element_wise(
             pa.array(_PREFIXES).take(kind), number, pa.array(_SUFFIXES).take(kind), ""
         )
         has_original = pa.array(lines.original_line > 0)
-        happened_at = local_text(lines.second, self.start)
+        ordered_at, updated_at = local_text(lines.ordered, self.start), local_text(lines.second, self.start)
         promotion = np.where(lines.promotion < 0, len(self.promotions) - 1, lines.promotion)
         return pc.binary_join_element_wise(
             written,
             pc.cast(pa.array(lines.line), pa.string()),
             pa.array(_STATUSES).take(kind),
-            happened_at,
+            ordered_at,
             self._customers(lines.customer),
             self.items.take(pa.array(lines.product * _SKU_FORMS)),
             pc.cast(pa.array(lines.quantity), pa.string()),
             mixed_money_text(lines.price, lines.currency),
             mixed_money_text(lines.discount, lines.currency),
+            _vouchers(lines.voucher, lines.currency),
             self.currencies.take(pa.array(lines.currency)),
             self.countries.take(pa.array(lines.country)),
             self.channels.take(pa.array(lines.channel)),
@@ -142,7 +147,7 @@ class OrderText:
             self.promotions.take(pa.array(promotion)),
             pc.if_else(has_original, number, ""),
             pc.if_else(has_original, pc.cast(pa.array(lines.original_line), pa.string()), ""),
-            pc.binary_join_element_wise(happened_at, "\n", ""),
+            pc.binary_join_element_wise(updated_at, "\n", ""),
             ",",
         )
 
@@ -160,3 +165,12 @@ class OrderText:
         place[given] = len(self.zero_discounts) + np.arange(len(given))
         texts = pa.concat_arrays([self.zero_discounts, mixed_money_text(discount[given], currency[given])])
         return texts.take(pa.array(place))
+
+
+def _vouchers(voucher: IntArray, currency: IntArray) -> pa.StringArray:
+    """Discounts on whole orders as text; nothing where there is none."""
+    given = np.flatnonzero(voucher)
+    place = np.zeros(len(voucher), dtype=np.int64)
+    place[given] = 1 + np.arange(len(given))
+    texts = pa.concat_arrays([pa.array([""]), mixed_money_text(voucher[given], currency[given])])
+    return texts.take(pa.array(place))

@@ -14,10 +14,13 @@ import pyarrow as pa
 
 from warehouse.sample.catalogue import Catalogue, make_catalogue, write_products
 from warehouse.sample.files import write_gzip
-from warehouse.sample.money import CURRENCIES, amount, exchange_rates
+from warehouse.sample.merges import Merges, make_merges, write_merges
+from warehouse.sample.money import CURRENCIES, amount, exchange_rates, has_rates
 from warehouse.sample.orders import (
     ADJUSTMENT,
     CANCELLATION,
+    CANCELLED_IN_PLACE,
+    CORRECTION,
     GUEST,
     RETURN,
     SECOND_RETURN,
@@ -88,14 +91,16 @@ def generate_shop(
     catalogue = make_catalogue(products, days, seed)
     people = make_customers(customers, start, days, seed)
     ids = customer_id_text(customers)
+    merges = make_merges(people, start, days, seed)
     feeds = {
         "customers": write_customers(people, ids, partial / "customers", start, days, seed),
+        "customer_merges": write_merges(merges, ids, partial / "merges", start),
         "products": write_products(catalogue, partial / "products", start, days, seed),
         "fx_rates": _write_exchange_rates(partial / "fx_rates", start, days, seed),
     }
     book = OrderBook(catalogue, people, daily_orders(start, days, orders, seed), start, days, seed)
     text = OrderText(catalogue, ids, start, days, seed)
-    tally = _Tally(catalogue, people, start)
+    tally = _Tally(catalogue, people, merges, start, days)
     written = 0
     for chunk in book.chunks():
         _write_chunk(chunk, text, book, partial / "orders", tally)
@@ -141,9 +146,9 @@ def _write_exchange_rates(folder: Path, start: date, days: int, seed: int) -> di
 
 
 def _write_chunk(chunk: Chunk, text: OrderText, book: OrderBook, folder: Path, tally: _Tally) -> None:
-    purchases, reversals = chunk.purchases, chunk.reversals
+    purchases, later = chunk.purchases, chunk.later
     lines = text.purchases(purchases)
-    further = text.reversals(reversals)
+    further = text.later(later)
     late = np.flatnonzero(purchases.is_late)
     line_day = purchases.day[purchases.order]
     days = np.arange(chunk.first_day, chunk.last_day + 2)
@@ -154,7 +159,7 @@ def _write_chunk(chunk: Chunk, text: OrderText, book: OrderBook, folder: Path, t
         in_time = np.flatnonzero(~purchases.is_late)
         lines, line_day = lines.take(in_time), line_day[in_time]
     begin = np.searchsorted(line_day, days)
-    further_begin = np.searchsorted(reversals.second // 86400, days)
+    further_begin = np.searchsorted(later.second // 86400, days)
     for place, day in enumerate(days[:-1].tolist()):
         stem = f"orders_{business_date(book.start, day).isoformat()}"
         own = lines.slice(begin[place], begin[place + 1] - begin[place])
@@ -170,13 +175,17 @@ def _write_chunk(chunk: Chunk, text: OrderText, book: OrderBook, folder: Path, t
 class _Tally:
     """Counts what is written."""
 
-    def __init__(self, catalogue: Catalogue, people: Customers, start: date) -> None:
+    def __init__(self, catalogue: Catalogue, people: Customers, merges: Merges, start: date, days: int) -> None:
         self.catalogue = catalogue
         self.people = people
+        self.merges = merges
         self.start = start
+        self.has_rates = has_rates(start, days)
         self.rows: dict[str, int] = {}
         count = len(CURRENCIES)
-        self.lines, self.units, self.gross, self.discount = ([0] * count for _ in range(4))
+        self.lines, self.units, self.gross, self.discount, self.vouchers, self.returned = (
+            [0] * count for _ in range(6)
+        )
         self.counts: dict[str, int] = {}
         self.seen_codes = np.zeros(len(catalogue.codes), dtype=bool)
         self.seen_customers = np.zeros(len(people.registered) + 1, dtype=bool)
@@ -191,35 +200,55 @@ class _Tally:
             self.rows[name] = self.rows.get(name, 0) + rows
 
     def add(self, chunk: Chunk) -> None:
-        purchases, reversals = chunk.purchases, chunk.reversals
+        purchases, later = chunk.purchases, chunk.later
         order = purchases.order
         customer = purchases.customer[order]
+        kind = later.kind
+        is_again = (kind == CORRECTION) | (kind == CANCELLED_IN_PLACE)
         self._add_money(purchases.currency[order], purchases.quantity, purchases.price, purchases.discount)
-        self._add_money(reversals.currency, reversals.quantity, reversals.price, reversals.discount)
-        product = np.concatenate([purchases.product, reversals.product])
+        self._add_money(
+            later.currency,
+            later.quantity - later.replaced_quantity,
+            later.price,
+            later.discount - later.replaced_discount,
+        )
+        self._add(self.lines, purchases.currency[order], np.ones_like(order))
+        self._add(self.lines, later.currency, (~is_again).astype(np.int64))
+        self._add(self.vouchers, purchases.currency, purchases.voucher)
+        # Each line of a cancelled order repeats the order's voucher.
+        self._add(self.vouchers, later.currency, np.where((kind == CANCELLATION) & (later.line == 1), later.voucher, 0))
+        taken_back = later.quantity * later.price - later.discount
+        self._add(self.returned, later.currency, np.where(kind == CANCELLED_IN_PLACE, taken_back, 0))
+        unconverted = ~self.has_rates[purchases.currency[order], purchases.day[order]]
+        unconverted_later = ~self.has_rates[later.currency, later.ordered // 86400] & ~is_again
+        self._count("lines_without_exchange_rate", int(unconverted.sum() + unconverted_later.sum()))
+        product = np.concatenate([purchases.product, later.product[~is_again]])
         self.seen_codes[product] = True
         self.seen_customers[purchases.customer] = True
-        self.seen_customers[reversals.customer] = True
+        self.seen_customers[later.customer] = True
         first = self.late_first_order
         np.minimum.at(first, purchases.customer, purchases.second)
-        kind = reversals.kind
         self._count("purchase_lines", len(order))
-        self._count("return_lines", int(((kind != CANCELLATION) & (kind != ADJUSTMENT)).sum()))
+        self._count("return_lines", int(((kind != CANCELLATION) & (kind != ADJUSTMENT) & ~is_again).sum()))
         self._count("cancellation_lines", int((kind == CANCELLATION).sum()))
         self._count("adjustment_lines", int((kind == ADJUSTMENT).sum()))
+        self._count("corrected_lines", int((kind == CORRECTION).sum()))
+        self._count("cancelled_in_place_lines", int((kind == CANCELLED_IN_PLACE).sum()))
+        self._count("returns_before_their_line", int(later.is_early.sum()))
+        self._count("voucher_orders", int((purchases.voucher > 0).sum()))
         self._count("unreferenced_return_lines", int((kind == UNREFERENCED_RETURN).sum()))
         self._count("late_lines", int(purchases.is_late.sum()))
-        self._count("guest_lines", int((customer == GUEST).sum() + (reversals.customer == GUEST).sum()))
+        self._count("guest_lines", int((customer == GUEST).sum() + (later.customer[~is_again] == GUEST).sum()))
         self._count("non_merchandise_lines", int((product >= self.catalogue.gift_cards.start).sum()))
         unlisted = self.catalogue.unlisted
         self._count("unlisted_product_lines", int(((product >= unlisted.start) & (product < unlisted.stop)).sum()))
         self._count("purchase_orders", len(purchases.number))
         self._count("guest_orders", int((purchases.customer == GUEST).sum()))
-        cancelled = len(np.unique(reversals.number[kind == CANCELLATION]))
+        cancelled = len(np.unique(later.number[kind == CANCELLATION]))
         self._count("cancelled_orders", cancelled)
         # Lines of one document are due at one time, so that a document is never in two chunks.
         others = sum(
-            len(np.unique(reversals.number[kind == own]))
+            len(np.unique(later.number[kind == own]))
             for own in (RETURN, SECOND_RETURN, ADJUSTMENT, UNREFERENCED_RETURN)
         )
         self._count("orders", len(purchases.number) + cancelled + others)
@@ -228,17 +257,19 @@ class _Tally:
         self.counts[name] = self.counts.get(name, 0) + number
 
     def _add_money(self, currency: IntArray, quantity: IntArray, price: IntArray, discount: IntArray) -> None:
-        gross = quantity * price
+        self._add(self.units, currency, quantity)
+        self._add(self.gross, currency, quantity * price)
+        self._add(self.discount, currency, discount)
+
+    def _add(self, sums: list[int], currency: IntArray, values: IntArray) -> None:
         for position in range(len(CURRENCIES)):
-            own = currency == position
-            self.lines[position] += int(own.sum())
-            self.units[position] += int(quantity[own].sum())
-            self.gross[position] += int(gross[own].sum())
-            self.discount[position] += int(discount[own].sum())
+            sums[position] += int(values[currency == position].sum())
 
     def summary(self, start: date, days: int, seed: int, feeds: dict[str, dict[str, int]]) -> ShopSummary:
         rows_by_entity = {"order_lines": self.rows, **feeds}
-        folders = {"order_lines": "orders"}
+        folders = {"order_lines": "orders", "customer_merges": "merges"}
+        customers = len(self.people.registered)
+        person = self.merges.persons(customers)
         files = [
             FileTruth(path=f"{folders.get(entity, entity)}/{name}", entity=entity, rows=rows)
             for entity, names in rows_by_entity.items()
@@ -250,7 +281,12 @@ class _Tally:
                 units=self.units[position],
                 gross=amount(self.gross[position], currency.exponent),
                 discount=amount(self.discount[position], currency.exponent),
-                net=amount(self.gross[position] - self.discount[position], currency.exponent),
+                order_discount=amount(self.vouchers[position], currency.exponent),
+                returned=amount(self.returned[position], currency.exponent),
+                net=amount(
+                    self.gross[position] - self.discount[position] - self.vouchers[position] - self.returned[position],
+                    currency.exponent,
+                ),
             )
             for position, currency in enumerate(CURRENCIES)
             if self.lines[position]
@@ -261,8 +297,12 @@ class _Tally:
             seed=seed,
             files=files,
             order_lines=sum(self.rows.values()),
+            lines=sum(self.lines),
             customers=int((self.people.known < days * 86400).sum()),
             customer_rows=sum(feeds["customers"].values()),
+            merge_rows=sum(feeds["customer_merges"].values()),
+            merged_customers=int((person != np.arange(customers)).sum()),
+            persons_with_orders=len(np.unique(person[self.seen_customers[:-1]])),
             customers_with_orders=int(self.seen_customers[:-1].sum()),
             late_customers=int((self.late_first_order[:-1] < self.people.known).sum()),
             products=int((self.catalogue.launched[: self.catalogue.products] < days).sum()),

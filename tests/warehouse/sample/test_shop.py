@@ -71,8 +71,24 @@ def rows(shop):
 
 
 @pytest.fixture(scope="module")
-def purchases(rows):
-    return [row for row in rows if row["status"] in ("completed", "shipped")]
+def deliveries(rows):
+    """All deliveries of each line, the first one first."""
+    found = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["updated_at"]):
+        found[row["order_number"].strip(), row["line"]].append(row)
+    return found
+
+
+@pytest.fixture(scope="module")
+def purchases(deliveries):
+    """Lines of purchases, as they came first."""
+    return [same[0] for same in deliveries.values() if same[0]["status"] in ("completed", "shipped")]
+
+
+@pytest.fixture(scope="module")
+def lines(deliveries):
+    """Every line as its last delivery says."""
+    return [same[-1] for same in deliveries.values()]
 
 
 class TestReproducibility:
@@ -116,10 +132,12 @@ def tree_hash_of(folder: Path, seed: int, arguments: dict) -> str:
 
 
 class TestTruth:
-    def test_lines_orders_and_customers(self, shop, rows):
+    def test_lines_orders_and_customers(self, shop, rows, deliveries):
         _, summary = shop
-        status = Counter(row["status"] for row in rows)
         assert len(rows) == summary.order_lines
+        rows = [same[0] for same in deliveries.values()]
+        status = Counter(row["status"] for row in rows)
+        assert len(rows) == summary.lines
         assert status["completed"] + status["shipped"] == summary.purchase_lines
         assert status["returned"] == summary.return_lines
         assert status["cancelled"] == summary.cancellation_lines
@@ -146,19 +164,105 @@ class TestTruth:
         assert len(orders) == summary.purchase_orders == SMALL["orders"]
         assert sum(not customer for customer in orders.values()) == summary.guest_orders
 
-    def test_money_by_currency(self, shop, rows):
+    def test_money_by_currency(self, shop, lines):
         _, summary = shop
-        gross, discount, units, lines = defaultdict(Decimal), defaultdict(Decimal), Counter(), Counter()
-        for row in rows:
-            gross[row["currency"]] += int(row["qty"]) * Decimal(row["price"])
-            discount[row["currency"]] += Decimal(row["discount"] or "0")
-            units[row["currency"]] += int(row["qty"])
-            lines[row["currency"]] += 1
-        assert set(lines) == set(summary.totals)
+        gross, discount, returned, vouchers = (defaultdict(Decimal) for _ in range(4))
+        units, count = Counter(), Counter()
+        order_discounts = {}
+        for row in lines:
+            currency = row["currency"]
+            own = int(row["qty"]) * Decimal(row["price"]), Decimal(row["discount"] or "0")
+            gross[currency] += own[0]
+            discount[currency] += own[1]
+            units[currency] += int(row["qty"])
+            count[currency] += 1
+            if row["voucher"]:
+                known = order_discounts.setdefault((row["order_number"].strip(), currency), row["voucher"])
+                assert known == row["voucher"], "each line of an order repeats it"
+            if row["status"] == "cancelled" and int(row["qty"]) > 0:
+                assert not row["voucher"]
+                returned[currency] += own[0] - own[1]
+        for (_, currency), voucher in order_discounts.items():
+            vouchers[currency] += Decimal(voucher)
+        assert set(count) == set(summary.totals)
         for code, totals in summary.totals.items():
-            assert (totals.lines, totals.units) == (lines[code], units[code])
+            assert (totals.lines, totals.units) == (count[code], units[code])
             assert (totals.gross, totals.discount) == (gross[code], discount[code])
-            assert totals.net == gross[code] - discount[code]
+            assert (totals.order_discount, totals.returned) == (vouchers[code], returned[code])
+            assert totals.net == gross[code] - discount[code] - vouchers[code] - returned[code]
+        assert sum(not number.startswith("C") for number, _ in order_discounts) == summary.voucher_orders
+
+    def test_lines_delivered_again(self, shop, deliveries):
+        _, summary = shop
+        again = [same for same in deliveries.values() if len(same) > 1]
+        assert all(len(same) == 2 for same in again)
+        assert sum(len(same) for same in deliveries.values()) == summary.order_lines
+        corrected = [same for same in again if same[1]["status"] == "completed"]
+        cancelled = [same for same in again if same[1]["status"] == "cancelled"]
+        assert len(corrected) == summary.corrected_lines > 0
+        assert len(cancelled) == summary.cancelled_in_place_lines > 0
+        assert len(corrected) + len(cancelled) == len(again)
+        for first, last in again:
+            assert first["file"] < last["file"], "it comes in a later file"
+            assert first["updated_at"] < last["updated_at"]
+            assert first["ordered_at"] == last["ordered_at"]
+        assert all(abs(int(first["qty"]) - int(last["qty"])) == 1 for first, last in corrected)
+        assert all(0 < int(first["qty"]) == int(last["qty"]) for first, last in cancelled)
+
+    def test_returns_before_the_late_line_they_return(self, shop, rows):
+        _, summary = shop
+
+        def file_day(row):
+            return row["file"].removesuffix(".csv.gz")[-10:]
+
+        delivered = {
+            (row["order_number"].strip(), row["line"]): file_day(row) for row in rows if "_late_" in row["file"]
+        }
+        early = [
+            row
+            for row in rows
+            if row["status"] == "returned"
+            and row["file"].removesuffix(".csv.gz")[-10:]
+            < delivered.get((row["original_order"], row["original_line"]), "")
+        ]
+        assert len(early) == summary.returns_before_their_line > 0
+
+    def test_merges_and_persons(self, shop, rows):
+        base, summary = shop
+        merges = [
+            line.split(",")
+            for path in sorted((base / "landing" / "merges").iterdir())
+            for line in path.read_text().splitlines()[1:]
+        ]
+        assert merges == sorted(merges, key=lambda row: row[2])
+        assert len(merges) == summary.merge_rows
+        known = {row["id"].strip(): row["changed_at"] for row in reversed(read_customers(base / "landing"))}
+        assert all(max(known[who], known.get(into, "")) < at for who, into, at in merges)
+        now = {who: into for who, into, _ in merges}
+        assert "" in now.values(), "somebody is taken apart again"
+        assert any(now.get(into) for into in now.values() if into), "somebody is merged into somebody who was merged"
+
+        def person(customer):
+            while now.get(customer):
+                customer = now[customer]
+            return customer
+
+        assert sum(person(who) != who for who in now) == summary.merged_customers
+        buyers = {row["customer"].strip() for row in rows} - {""}
+        assert len({person(customer) for customer in buyers}) == summary.persons_with_orders
+
+    def test_lines_without_an_exchange_rate(self, shop, deliveries):
+        base, summary = shop
+        rated = defaultdict(set)
+        for path in (base / "landing" / "fx_rates").iterdir():
+            for line in path.read_text().splitlines()[1:]:
+                rated[line.split(",")[1]].add(date.fromisoformat(line[:10]))
+        without = 0
+        for same in deliveries.values():
+            day = date.fromisoformat(same[0]["ordered_at"][:10])
+            week = {day - timedelta(days=back) for back in range(8)}
+            without += same[0]["currency"] != "GBP" and not week & rated[same[0]["currency"]]
+        assert without == summary.lines_without_exchange_rate
 
     def test_rows_of_each_file(self, shop, rows):
         base, summary = shop
@@ -197,13 +301,41 @@ class TestTruth:
     def test_written_truth_is_the_summary(self, shop):
         base, summary = shop
         assert type(summary).model_validate_json((base / "truth.json").read_text()) == summary
-        assert {path.name for path in (base / "landing").iterdir()} == {"orders", "customers", "products", "fx_rates"}
+        assert {path.name for path in (base / "landing").iterdir()} == {
+            "orders",
+            "customers",
+            "merges",
+            "products",
+            "fx_rates",
+        }
 
 
 class TestOrders:
-    def test_order_and_line_number_are_a_key(self, rows):
-        keys = Counter((row["order_number"].strip(), row["line"]) for row in rows)
+    def test_order_line_and_time_of_change_are_a_key(self, rows):
+        keys = Counter((row["order_number"].strip(), row["line"], row["updated_at"]) for row in rows)
         assert keys.most_common(1)[0][1] == 1
+
+    def test_vouchers_are_worth_less_than_what_they_are_for_and_some_do_not_divide(self, lines):
+        orders = defaultdict(list)
+        for row in lines:
+            if row["voucher"]:
+                orders[row["order_number"].strip()].append(row)
+        currencies = set()
+        for number, own in orders.items():
+            paid = sum(int(row["qty"]) * Decimal(row["price"]) - Decimal(row["discount"] or "0") for row in own)
+            voucher = Decimal(own[0]["voucher"])
+            assert 0 < 2 * voucher <= paid if not number.startswith("C") else paid <= 2 * voucher < 0
+            currencies.add(own[0]["currency"])
+        assert {"GBP", "EUR", "JPY", "KWD"} <= currencies
+        assert any(len(own) % 3 == 0 for own in orders.values())
+        assert any(number.startswith("C") for number in orders)
+
+    def test_an_order_with_a_voucher_has_it_on_every_line(self, deliveries):
+        stated = defaultdict(set)
+        for (number, _), same in deliveries.items():
+            if same[0]["status"] in ("completed", "shipped"):
+                stated[number] |= {row["voucher"] for row in same}
+        assert all(len(vouchers) == 1 for vouchers in stated.values())
 
     def test_returns_and_cancellations_point_at_a_purchase_line_and_never_exceed_it(self, rows, purchases):
         bought = {(row["order_number"].strip(), row["line"]): row for row in purchases}
@@ -239,7 +371,7 @@ class TestOrders:
 
     def test_cancelled_orders_are_taken_back_line_by_line(self, rows, purchases):
         lines = Counter(row["order_number"].strip() for row in purchases)
-        cancelled = Counter(row["order_number"] for row in rows if row["status"] == "cancelled")
+        cancelled = Counter(row["order_number"] for row in rows if row["order_number"].startswith("C"))
         assert cancelled
         assert all(count == lines[number.removeprefix("C")] for number, count in cancelled.items())
 
@@ -276,7 +408,7 @@ class TestOrders:
     def test_money_has_the_places_of_its_currency(self, rows):
         places = {currency.code: currency.exponent for currency in CURRENCIES}
         for row in rows:
-            for column in ("price", "discount"):
+            for column in ("price", "discount", "voucher"):
                 if row[column]:
                     assert -Decimal(row[column]).as_tuple().exponent == places[row["currency"]], row
 
