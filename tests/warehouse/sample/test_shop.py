@@ -222,8 +222,7 @@ class TestTruth:
             row
             for row in rows
             if row["status"] == "returned"
-            and row["file"].removesuffix(".csv.gz")[-10:]
-            < delivered.get((row["original_order"], row["original_line"]), "")
+            and file_day(row) < delivered.get((row["original_order"], row["original_line"]), "")
         ]
         assert len(early) == summary.returns_before_their_line > 0
 
