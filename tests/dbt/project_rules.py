@@ -34,8 +34,8 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "int_finished_files": "is for what it does, marking files done after every mart; nobody reads it",
     },
     "tables_that_stand_have_a_tested_key": {
-        "int_order_lines": "order_line_key is tested unique, and NULL for rejects, which are known by their place in RAW",
-        "int_click_events": "copies of an event share its key, which FACT_CLICKS tests; their count is claimed by itself",
+        "int_order_lines": "order_line_key is tested unique; rejects have none and are known by their place in RAW",
+        "int_click_events": "copies of an event share its key, which FACT_CLICKS tests; a claim counts them",
         "int_customer_orders": "guests have no customer_id; its sums are claimed to be those of FACT_ORDERS",
     },
     "only_staging_reads_raw": {
@@ -207,6 +207,14 @@ def public_models_have_tests_of_their_own(manifest: Manifest) -> Iterator[Breach
     for model in filter(_is_public, _models(manifest)):
         if len(tests.get(model["unique_id"], [])) < 2:
             yield Breach(model["name"], f"{model['name']} has fewer than two tests; claim something about its contents")
+
+
+@rule
+def tests_fail_and_never_only_warn(manifest: Manifest) -> Iterator[Breach]:
+    """What may be otherwise is no claim; so a build has no warnings to get used to."""
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "test" and str(node["config"]["severity"]).lower() != "error":
+            yield Breach(node["name"], f"test {node['name']} only warns; let it fail, or make it no test")
 
 
 @rule

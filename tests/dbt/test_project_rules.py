@@ -151,6 +151,10 @@ DAMAGE: dict[str, tuple[str, Callable[[Manifest], Any]]] = {
     ),
     "tables_that_stand_have_a_tested_key": ("fact_orders", lambda m: _without_tests(m, "fact_orders")),
     "public_models_have_tests_of_their_own": ("fact_orders", lambda m: _without_tests(m, "fact_orders")),
+    "tests_fail_and_never_only_warn": (
+        "assert_calendar_has_no_gaps",
+        lambda m: m["nodes"][f"test.{PREFIX}.assert_calendar_has_no_gaps"]["config"].update(severity="warn"),
+    ),
     "sources_have_freshness": (
         "raw.order_lines",
         lambda m: m["sources"][f"source.{PREFIX}.raw.order_lines"].update(freshness=None),
