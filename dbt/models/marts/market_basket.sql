@@ -1,18 +1,24 @@
 {{
     config(
         materialized='replace_touched',
-        meta={'replaces_all': true},
+        meta={'keys': ['source_system'], 'touched': 'int_products_to_measure'},
     )
 }}
 
 -- depends_on: {{ ref('int_files_to_transform') }}
-with last_days as (
+with touched as (
+    select distinct source_system
+    from {{ ref('int_products_to_measure') }}
+),
+
+last_days as (
     select
-        source_system,
-        max(order_date) as window_end_date,
-        dateadd('day', 1 - {{ var('basket_window_days') | int }}, max(order_date))::date as window_start_date
-    from {{ ref('int_baskets') }}
-    group by source_system
+        baskets.source_system,
+        max(baskets.order_date) as window_end_date,
+        dateadd('day', 1 - {{ var('basket_window_days') | int }}, max(baskets.order_date))::date as window_start_date
+    from {{ ref('int_baskets') }} as baskets
+    inner join touched on baskets.source_system = touched.source_system
+    group by baskets.source_system
 ),
 
 baskets as (

@@ -188,7 +188,7 @@ select
     measured.units_returned::number(18, 4) as units_returned,
     measured.order_count::number(38, 0) as order_count,
     measured.customer_count::number(38, 0) as customer_count,
-    iff(measured.units_sold > 0, round(measured.units_returned / nullif(measured.units_sold, 0), 4), null)::number(18, 4)
+    round(measured.units_returned / iff(measured.units_sold > 0, measured.units_sold, null), 4)::number(18, 4)
         as return_rate,
     round(measured.net_amount_with_list_price / nullif(measured.list_amount, 0), 4)::number(18, 4)
         as price_realisation,
