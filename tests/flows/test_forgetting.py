@@ -184,7 +184,7 @@ def click(number: int, minute: int, **fields: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory, parsed_project: Path) -> Iterator[Shop]:
     sources = tmp_path_factory.mktemp("sources")
     mapping = yaml.safe_load((ROOT / "warehouse" / "sources" / "shop.yml").read_text())
     mapping["entities"]["customer_merges"] = {
