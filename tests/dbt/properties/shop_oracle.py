@@ -170,6 +170,12 @@ def persons(shop: Shop, files: Sequence[File]) -> dict[str, str]:
     return found
 
 
+def _merged(files: Sequence[File]) -> set[str]:
+    """Customers that merges name, given up or gone on with."""
+    rows = [row for content in contents(files, "customer_merges") if content.is_current for row in content.file.rows]
+    return {name for row in rows for name in (row["customer_id"], row["merged_into_customer_id"]) if name is not None}
+
+
 def _order_status(row: Row, *, is_cancellation: bool) -> str:
     quantity = number(row["quantity"])
     if row.get("order_status"):
@@ -448,7 +454,7 @@ def expected_shop(shop: Shop, arrived: dict[str, list[File]]) -> ExpectedShop:
         line["product_from"] = version_at(products, line["product"], line["ordered_at"])
         holding = [one for one in products.get(line["product"], []) if one["valid_from"] == line["product_from"]]
         line["category"] = holding[0]["said"]["category"] if holding else None
-    for known, named in ((customers, named_customers), (products, named_products)):
+    for known, named in ((customers, named_customers | _merged(files)), (products, named_products)):
         for member in named - known.keys():
             known[member] = [{"said": None, "valid_from": BEGINNING, "valid_to": None}]
     return ExpectedShop(
