@@ -14,8 +14,10 @@ import pytest
 
 from flows.documentation import Documentation, DocumentationError, build_documentation, expected_relations, serving
 from flows.settings import Settings
+from tests.dbt.cases import FINE
 from tests.dbt.click_histories import random_batches
 from tests.dbt.histories import random_deliveries
+from tests.dbt.oracle import Delivery
 from tests.dbt.project import Star, running_star
 from warehouse.contract import CLICK_FIELDS
 
@@ -83,7 +85,7 @@ SHOWN: dict[str, str] = {
     "repeat_rate": f"select null, count_if(orders > 1) / count(*) from ({PERSONS})",
     "new_customers": "select null, count(*) from marts.customer_lifetime where first_order_date is not null",
     "active_customers": "select null, count(distinct source_system || '|' || person_id || '|' ||"
-    " date_trunc('month', order_date)::date) from intermediate.int_person_orders where sold_at is not null",
+    " date_trunc('month', order_date)::date) from intermediate.int_person_orders where is_order_start",
 }
 """Metric → a query of currency and value, on what a mart or its working table shows of it; those of no one currency
 have NULL there."""
@@ -96,7 +98,8 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
         star.describe_source(SOURCE)
         star.map_stream(SOURCE, "clicks", {name: f'["{name}"]' for name in CLICK_FIELDS})
         files = {one.name: one for one in random_deliveries(SOURCE, SEED, is_numbered=True)}
-        star.deliver(list(files.values()))
+        abroad = FINE | {"order_id": "abroad", "currency": "USD"}
+        star.deliver([*files.values(), Delivery(SOURCE, "order_lines", "abroad.csv", (abroad,))])
         star.deliver_clicks(random_batches(SOURCE, SEED, units=None))
         star.dbt("--warn-error", "build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
         # They ask the warehouse for columns, also of tables that a model reads as the last run left them.
