@@ -38,7 +38,7 @@ class Conventions(_Strict):
     float_formatted_ids: bool = False
     """Whether ids are written as floats (`17850.0` means `17850`)."""
     whole_orders: bool = False
-    """Whether a file that has an order has all of its lines: of several files with one order the latest counts alone."""
+    """Whether a file that has an order has all of its lines: of several files with one order the latest counts."""
     exchange_rates_from: str | None = None
     """Source whose exchange rates convert this one's amounts; its own where it is not said."""
 
