@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
+from flows.steps.incidents import MISSING_EXCHANGE_RATE
 from warehouse.session import statement
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ FUNNEL_ROWS_SHOWN = 12
 PARTITIONS_SHOWN = 16
 INCIDENTS_SHOWN = 10
 STREAM_RUNS_SHOWN = 8
+KPI_DAYS = 28
+"""Four whole weeks: each weekday counts the same in what is compared."""
+COHORTS_SHOWN = 13
+COHORT_MONTHS_SHOWN = 12
+PAIRS_SHOWN = 8
 FRESHNESS_HOURS = 24
 """Freshness of clicks is measured over so many hours before the report."""
 KINDS_OF_QUANTITY = ("quantity", "unit_mismatch")
@@ -131,6 +137,48 @@ class Clicks:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One of the figures a shop is run by: now, in the stretch before, and a year before; None where there is none."""
+
+    name: str
+    unit: str
+    """A currency, or empty for a count."""
+    now: Decimal | None
+    before: Decimal | None
+    year_before: Decimal | None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Those who first ordered in a month, and what share of them ordered in each month after."""
+
+    month: date
+    customers: int
+    shares: list[tuple[Decimal, bool] | None]
+    """From the first month after: the share, and whether that month is not over. None where the data have ended."""
+
+
+@dataclass(frozen=True)
+class Business:
+    """What the business marts say of the source; each part may be empty."""
+
+    figures: list[Figure]
+    stretches: list[Row]
+    """`first_day, last_day, lines_without_exchange_rate`: the present one, the one before, the one a year before."""
+    rates: list[Row]
+    rate_count: int
+    lines_without_exchange_rate: int
+    returns: list[Row]
+    segments: list[Row]
+    segment_customers: int
+    cohorts: list[Cohort]
+    highest_share: Decimal
+    """Of all shares of the cohorts; at least 0.01."""
+    lifetime: Row
+    pairs: list[Row]
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything on the page."""
 
@@ -175,6 +223,7 @@ class Contents:
     detector_notes: list[str]
     versions: list[tuple[str, str]]
     places: list[tuple[str, str]]
+    business: Business
     rejected_of_run: int = field(default=0)
     clicks: Clicks | None = field(default=None)
     """None where the source has never had a stream."""
@@ -202,6 +251,7 @@ def gather(
     money = session.rows(statement("report_money_at_risk"), [run.run_id, CURRENCIES_LISTED])
     finding_total = _finding_total(session, run)
     currencies, trends, trend_end = _trends(session, run, written_at)
+    business = _business(session, run, trend_end)
     freshness = session.rows(statement("report_freshness"), [TABLES_SHOWN])
     finished_at = ledger.get("finished_at")
     quarantined = sum(int(row["rows_quarantined_of_run"]) for row in flow_of_rows)
@@ -217,7 +267,17 @@ def gather(
         ended_at=finished_at.replace(tzinfo=UTC) if finished_at else written_at,
         is_over=finished_at is not None,
         written_at=written_at,
-        verdict=judge(checks, test_counts, files, quarantined, rejects, finding_total, money, clicks),
+        verdict=judge(
+            checks,
+            test_counts,
+            files,
+            quarantined,
+            rejects,
+            finding_total,
+            money,
+            clicks,
+            unconverted=business.lines_without_exchange_rate,
+        ),
         files=files,
         flow_of_rows=flow_of_rows,
         has_rejects_table=has_rejects_table,
@@ -232,6 +292,7 @@ def gather(
         rejects=rejects,
         rejected_of_run=int(rejects[0]["all_rejected_lines_of_run"]) if rejects else 0,
         clicks=clicks,
+        business=business,
         trends=trends,
         currencies=currencies,
         currency_count=int(currencies[0]["all_currencies"]) if currencies else 0,
@@ -301,6 +362,88 @@ def _trends(session: Session, run: RunIdentity, written_at: datetime) -> tuple[l
     return currencies, [trend for trend in trends if trend.days], datetime.strptime(end, "%Y%m%d").date()
 
 
+def _business(session: Session, run: RunIdentity, last_day: date | None) -> Business:
+    rates = session.rows(statement("report_exchange_rates"), [run.source, CURRENCIES_LISTED])
+    stretches = (
+        session.rows(statement("report_kpis"), [f"{last_day:%Y%m%d}", KPI_DAYS, run.source, run.source])
+        if last_day
+        else []
+    )
+    segments = session.rows(statement("report_segments"), [run.source])
+    cohorts = _cohorts(
+        session.rows(statement("report_cohorts"), [run.source, COHORTS_SHOWN, COHORT_MONTHS_SHOWN]),
+    )
+    return Business(
+        figures=_figures(stretches),
+        stretches=stretches,
+        rates=rates,
+        rate_count=int(rates[0]["all_currencies"]) if rates else 0,
+        lines_without_exchange_rate=int(rates[0]["all_lines_without_exchange_rate"]) if rates else 0,
+        returns=session.rows(statement("report_returns"), [run.source]),
+        segments=segments,
+        segment_customers=sum(int(row["customers"]) for row in segments),
+        cohorts=cohorts,
+        highest_share=max(
+            [share[0] for cohort in cohorts for share in cohort.shares if share is not None], default=Decimal()
+        ).max(Decimal("0.01")),
+        lifetime=session.rows(statement("report_lifetime"), [run.source])[0],
+        pairs=session.rows(statement("report_pairs"), [run.source, PAIRS_SHOWN]),
+    )
+
+
+FIGURES = (
+    ("gross_amount", "Gross sales", True),
+    ("discount_amount", "Discounts", True),
+    ("returned_amount", "Returns", True),
+    ("net_amount", "Net sales", True),
+    ("orders", "Orders", False),
+    ("average_basket", "Average basket", True),
+)
+"""Column of `report_kpis.sql`, what people call it, and whether it is an amount of money."""
+
+
+def _figures(stretches: Sequence[Row]) -> list[Figure]:
+    """The figures, where the present stretch has order lines; nothing is compared with days before the shop."""
+    if not stretches or not stretches[0]["order_lines"]:
+        return []
+
+    def value(place: int, column: str) -> Decimal | None:
+        row = stretches[place]
+        has_begun = place == 0 or row["is_covered"]
+        return Decimal(row[column]) if has_begun and row["order_lines"] and row[column] is not None else None
+
+    return [
+        Figure(
+            name=name,
+            unit=stretches[0]["reporting_currency"] if is_money else "",
+            now=value(0, column),
+            before=value(1, column),
+            year_before=value(2, column),
+        )
+        for column, name, is_money in FIGURES
+    ]
+
+
+def _cohorts(rows: Sequence[Row]) -> list[Cohort]:
+    months = max((int(row["months_since_first_order"]) for row in rows), default=0)
+    by_month: dict[date, dict[int, Row]] = {}
+    for row in rows:
+        by_month.setdefault(row["cohort_month"], {})[int(row["months_since_first_order"])] = row
+    return [
+        Cohort(
+            month=month,
+            customers=max(int(row["customer_count"]) for row in since.values()),
+            shares=[
+                (Decimal(since[place]["retention_rate"]), bool(since[place]["is_partial_month"]))
+                if place in since
+                else None
+                for place in range(1, months + 1)
+            ],
+        )
+        for month, since in by_month.items()
+    ]
+
+
 def _clicks(session: Session, run: RunIdentity, settings: Settings, written_at: datetime) -> Clicks | None:
     streams = session.rows(statement("report_click_streams"), [run.source, PARTITIONS_SHOWN])
     if not streams:
@@ -313,7 +456,7 @@ def _clicks(session: Session, run: RunIdentity, settings: Settings, written_at: 
     funnel = session.rows(statement("report_funnel"), [*span, FUNNEL_ROWS_SHOWN]) if days else []
     has_rejects = session.scalar(statement("report_has_rejects"), ["CLICK_EVENT_REJECTS"])
     letters = session.rows(statement("report_dead_letters"), [run.source, REASONS_SHOWN])
-    incidents = session.rows(statement("report_open_incidents"), [run.source, INCIDENTS_SHOWN])
+    incidents = session.rows(statement("report_open_incidents"), [run.source, MISSING_EXCHANGE_RATE, INCIDENTS_SHOWN])
     until = written_at.strftime("%Y-%m-%d %H:%M:%S.%f")
     return Clicks(
         streams=streams,
@@ -392,6 +535,8 @@ def judge(
     findings: Row,
     money: Sequence[Row],
     clicks: Clicks | None = None,
+    *,
+    unconverted: int = 0,
 ) -> Verdict:
     """The run in one sentence a manager understands.
 
@@ -404,10 +549,12 @@ def judge(
         findings: `findings, critical`.
         money: `currency, money_at_risk`, most findings first.
         clicks: the source's streams, if it has any.
+        unconverted: order lines without an exchange rate.
 
     Returns:
         `bad` where a check or test failed; `unknown` where nothing was reconciled; `attention` where data was set aside
-        (by this run; of clicks, ever, until it is put back), a critical incident is open, or no test ran; else `good`.
+        (by this run; of clicks, ever, until it is put back), a critical incident is open, an exchange rate is missing,
+        or no test ran; else `good`.
     """
     broken_checks = sum(not row["is_passed"] for row in checks)
     broken_tests = tests.get("fail", 0) + tests.get("error", 0)
@@ -438,6 +585,13 @@ def judge(
         if critical
         else "",
     ]
+    is_only_unconverted = bool(unconverted) and not any(refusals)
+    refusals.append(
+        f"{_counted(unconverted, 'order line')} {'has' if unconverted == 1 else 'have'} no exchange rate and "
+        f"{'is' if unconverted == 1 else 'are'} in no converted amount"
+        if unconverted
+        else ""
+    )
     set_aside = _listed(refusals)
     ties = f"all {len(checks)} reconciliation checks tie"
     passed = tests.get("pass", 0)
@@ -470,6 +624,8 @@ def judge(
         return Verdict("unknown", "Not checked yet", sentence + news, found)
     if set_aside or not passed:
         label = "Complete, with data set aside" if set_aside else "Complete, but not tested"
+        if is_only_unconverted:
+            label = "Complete, but exchange rates are missing"
         if critical:
             label = "Complete, but a critical incident is open"
         detail = f"; but {set_aside}" if set_aside else ""

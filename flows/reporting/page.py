@@ -55,6 +55,12 @@ def render(contents: Contents, shop_timezone: str) -> str:
         words=words,
         share=share,
         seconds=seconds,
+        change=change,
+        rounded=rounded,
+        rate=rate,
+        percent=percent,
+        month=month,
+        heat=lambda value: heat(value, contents.business.highest_share),
     )
     trends = [
         {
@@ -85,6 +91,7 @@ def render(contents: Contents, shop_timezone: str) -> str:
     return environment.get_template("report.html.j2").render(
         c=contents,
         k=clicks,
+        b=contents.business,
         click_charts=click_charts,
         funnel=Markup(funnel_chart(steps, "funnel")) if steps else "",
         funnel_steps=steps,
@@ -115,6 +122,47 @@ def exact(value: Decimal | float | None) -> str:
         return "unknown"
     text = f"{Decimal(str(value)):,f}"
     return _signed(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def rounded(value: Decimal | None, unit: str) -> str:
+    """A headline figure: amounts below a thousand to the cent, larger ones and counts to the whole unit."""
+    if value is None:
+        return "–"
+    places = 2 if unit and abs(value) < 1000 else 0
+    return _signed(f"{value:,.{places}f}")
+
+
+def change(now: Decimal | None, then: Decimal | None) -> str:
+    """By how much a figure has changed, in per cent of what it was; an en dash where that says nothing."""
+    if now is None or then is None or then <= 0:
+        return "–"
+    percent = 100 * (now - then) / then
+    if percent > 999:
+        return "> +999 %"
+    return _signed(f"{percent:+,.1f} %") if round(percent, 1) else "±0.0 %"
+
+
+def percent(value: Decimal | float | None) -> str:
+    """A share of one in per cent, to a tenth."""
+    return "–" if value is None else f"{100 * Decimal(value):,.1f} %"
+
+
+def rate(value: Decimal | float | None) -> str:
+    """An exchange rate to six significant digits, at most ten decimal places."""
+    if value is None:
+        return "–"
+    text = f"{Decimal(f'{Decimal(value):.6g}'):,.10f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def month(value: date) -> str:
+    """A month as people write it: Mar 2025."""
+    return f"{value:%b %Y}"
+
+
+def heat(value: Decimal, highest: Decimal) -> int:
+    """How strongly a cell of a heat map is coloured, 0 to 9, in proportion to the highest value shown."""
+    return min(9, int(9 * value / highest + Decimal("0.5")))
 
 
 def share(part: object, whole: object) -> str:

@@ -21,7 +21,7 @@ from flows.connections import open_session
 from flows.reporting import render_report
 from flows.reporting.charts import days_beyond, short_number
 from flows.reporting.contents import Contents, gather, judge
-from flows.reporting.page import age, clip, exact, first_bytes, money, number, words
+from flows.reporting.page import age, change, clip, exact, first_bytes, heat, money, number, rate, rounded, words
 from flows.results import RunIdentity
 from flows.settings import Settings
 from warehouse.local.services import stop_service
@@ -120,6 +120,9 @@ def make_shop(days: int = DAYS, lines_a_day: int = 16) -> Shop:
                 )
             )
     _add_findings(shop, prices)
+    for line in shop.facts:
+        line.update(_converted(line))
+    _add_marts(shop)
     _add_deliveries(shop)
     _add_checks(shop)
     return shop
@@ -184,7 +187,7 @@ def _line(
     is_merchandise: bool = True,
 ) -> Row:
     gross = quantity * price
-    return {
+    line = {
         "order_line_key": key,
         "order_id": order,
         "line_number": line_number,
@@ -196,8 +199,14 @@ def _line(
         "unit_price": price,
         "gross_amount": gross,
         "discount_amount": discount,
+        "order_discount_amount": Decimal(0),
+        "returned_amount": Decimal(0),
         "net_amount": gross - discount,
         "currency": currency,
+        "reporting_currency": "GBP",
+        "returned_quantity": Decimal(0),
+        "delivery_count": 1,
+        "return_match": "matched" if quantity < 0 else None,
         "order_status": "returned" if quantity < 0 else "delivered",
         "is_returned": quantity < 0,
         "is_merchandise": is_merchandise,
@@ -205,6 +214,117 @@ def _line(
         "source_file": file,
         "source_row": row,
     }
+    return line | _converted(line)
+
+
+RATES = {"EUR": Decimal("0.85"), "JPY": Decimal("0.0052")}
+"""To pounds, of the day before; Swedish crowns have none."""
+
+
+def _converted(line: Row) -> Row:
+    rate = Decimal(1) if line["currency"] == "GBP" else RATES.get(line["currency"])
+    day = datetime.strptime(str(line["order_date_key"]), "%Y%m%d").date()
+    age = 0 if line["currency"] == "GBP" else 1
+    amounts = {
+        f"reporting_{name}": None if rate is None else round(line[name] * rate, 4)
+        for name in ("gross_amount", "discount_amount", "returned_amount")
+    }
+    return amounts | {
+        "exchange_rate": rate,
+        "exchange_rate_date": None if rate is None else f"{day - timedelta(days=age)}",
+        "exchange_rate_age_days": None if rate is None else age,
+        "reporting_net_amount": None
+        if rate is None
+        else amounts["reporting_gross_amount"]
+        - amounts["reporting_discount_amount"]
+        - amounts["reporting_returned_amount"],
+    }
+
+
+def _add_marts(shop: Shop) -> None:
+    """What the business marts say of the shop; customers are stood for by numbers, which the page must not show."""
+    segments = {"champion": 5, "loyal": 12, "lost": 3}
+    number = 0
+    for segment, customers in segments.items():
+        for _ in range(customers):
+            number += 1
+            amounts = {"gross_amount": 100, "discount_amount": 0, "returned_amount": 0, "net_amount": 100}
+            shop.tables["marts.customer_segments"].append(
+                {
+                    "source_system": "shop",
+                    "customer_id": f"person-{number}",
+                    "currency": "GBP",
+                    "is_main_currency": True,
+                    "as_of_date": "2025-04-29",
+                    "days_since_last_order": 10 * number,
+                    "order_count": 2,
+                    "reporting_currency": "GBP",
+                    "lines_without_exchange_rate": 0,
+                    "recency_score": 3,
+                    "frequency_score": 3,
+                    "monetary_score": 3,
+                    "segment": segment,
+                    **amounts,
+                    **{f"reporting_{name}": value for name, value in amounts.items()},
+                }
+            )
+            shop.tables["marts.customer_lifetime"].append(
+                {
+                    "source_system": "shop",
+                    "customer_id": f"person-{number}",
+                    "as_of_date": "2025-04-29",
+                    "order_count": 1 if segment == "lost" else 3,
+                    "order_day_count": 1,
+                    "repeat_day_count": 0,
+                    "reporting_currency": "GBP",
+                    "reporting_net_amount": 100,
+                    "lines_without_exchange_rate": 0,
+                    "probability_alive": "0.1" if segment == "lost" else "0.9",
+                    "horizon_days": 365,
+                    "expected_net_amount": "50.5",
+                }
+            )
+    for cohort, customers in ((1, 40), (2, 20)):
+        for since in range(4 - cohort + 1):
+            active = customers if since == 0 else customers // (2 + since)
+            shop.tables["marts.customer_cohorts"].append(
+                {
+                    "source_system": "shop",
+                    "cohort_month": f"2025-0{cohort}-01",
+                    "months_since_first_order": since,
+                    "activity_month": f"2025-0{cohort + since}-01",
+                    "is_partial_month": cohort + since == 4,
+                    "as_of_date": "2025-04-29",
+                    "customer_count": customers,
+                    "active_customer_count": active,
+                    "retention_rate": Decimal(active) / customers,
+                    "order_count": active,
+                    "reporting_currency": "GBP",
+                    "lines_without_exchange_rate": 0,
+                }
+            )
+    for place in range(1, 13):
+        shop.tables["marts.market_basket"].append(
+            {
+                "source_system": "shop",
+                "product_id_a": "P001",
+                "product_id_b": f"P0{place + 10}",
+                "product_name_a": HOSTILE,
+                "product_name_b": FOREIGN if place == 1 else f"Pair {place}",
+                "pair_rank": place,
+                "window_start_date": "2025-01-29",
+                "window_end_date": "2025-04-29",
+                "order_count": 400,
+                "oversized_order_count": 0,
+                "orders_with_a": 50,
+                "orders_with_b": 40,
+                "orders_with_both": 20 - place,
+                "support": Decimal(20 - place) / 400,
+                "confidence_a_to_b": "0.38",
+                "confidence_b_to_a": "0.475",
+                "lift": "3.8",
+            }
+        )
 
 
 def _add_findings(shop: Shop, prices: dict[str, Decimal]) -> None:
@@ -801,7 +921,7 @@ def test_freshness_counts_what_was_told_at_once_while_the_stream_was_read(
     assert row[1:] == ["3.00 s", "3.90 s", "4.00 s"]
     row = outline.row("clicks", "published to the stream → can be queried in RAW", table=4)
     assert row[1:] == ["2.00 s", "2.90 s", "3.00 s"]
-    assert "3.90 s" in outline.text()
+    assert "3.90 s" in outline.text("ran")
     assert outline.row("clicks", "stream-run", table=5)[2:5] == ["24", "240", "24"]
 
 
@@ -815,7 +935,7 @@ def test_hazards_and_dead_letters_are_told_and_make_the_verdict(clicks_outline: 
     ]
     assert (clicks.open_letters, clicks.critical_incident_count) == (2, 1)
     assert (
-        "2 click records are dead letters and 1 critical incident of the streams is open" in contents.verdict.sentence
+        "2 click records are dead letters, 1 critical incident of the streams is open and" in contents.verdict.sentence
     )
     text = outline.text("clicks")
     assert "positions 100 to 199 are gone" in text
@@ -840,8 +960,9 @@ def test_a_page_with_clicks_obeys_nothing_and_refers_to_nothing_else(
 
 
 def test_sections_come_in_order_of_importance(outline: Outline) -> None:
-    expected = ["", "ran", "reconciliation", "quarantine", "sales", "findings", "tests", "freshness", "about"]
-    assert list(outline.sections) == expected
+    shop = ["business", "sales", "customers", "products", "findings"]
+    run = ["ran", "reconciliation", "quarantine", "tests", "freshness", "about"]
+    assert list(outline.sections) == ["", *shop, *run]
 
 
 def test_verdict_names_what_failed_and_what_is_set_aside(outline: Outline) -> None:
@@ -1012,7 +1133,7 @@ def test_data_tests_and_freshness_and_places(outline: Outline, shop: Shop, fille
     assert rows[3] == "2025-05-01 04:00:00 UTC 1 min 23 s before"
     latest = max(line["ordered_at"] for line in shop.facts)
     assert rows[4].startswith(shop_time_of(latest))
-    assert "No rows yet in PRODUCTS, FX_RATES" in outline.text("freshness")
+    assert "No rows yet in CUSTOMER_MERGES, PRODUCTS, FX_RATES" in outline.text("freshness")
     assert "Layer x was off." in outline.text("about")
     assert str(filled[1].home) in outline.text("about")
 
@@ -1021,6 +1142,91 @@ def shop_time_of(utc: str) -> str:
     from zoneinfo import ZoneInfo
 
     return f"{datetime.fromisoformat(utc).replace(tzinfo=UTC).astimezone(ZoneInfo('Europe/London')):%Y-%m-%d %H:%M}"
+
+
+# The business --------------------------------------------------------------------------------------------------------
+
+
+def _stretch(shop: Shop, first: date, last: date) -> dict[str, Decimal]:
+    """The figures of some days, counted in the rows."""
+    lines = [
+        line
+        for line in shop.facts
+        if line["is_merchandise"] and f"{first:%Y%m%d}" <= str(line["order_date_key"]) <= f"{last:%Y%m%d}"
+    ]
+    known = [line for line in lines if line["exchange_rate"] is not None]
+    sold = [line for line in known if not line["is_returned"]]
+    orders = {line["order_id"] for line in lines if not line["is_returned"]}
+    net = Decimal(sum(line["reporting_net_amount"] for line in known))
+    return {
+        "Gross sales": Decimal(sum(line["reporting_gross_amount"] for line in sold)),
+        "Discounts": Decimal(sum(line["reporting_discount_amount"] for line in sold)),
+        "Returns": -Decimal(sum(line["reporting_net_amount"] for line in known if line["is_returned"])),
+        "Net sales": net,
+        "Orders": Decimal(len(orders)),
+        "Average basket": round(
+            Decimal(sum(line["reporting_net_amount"] for line in sold)) / len({line["order_id"] for line in sold}), 4
+        ),
+    }
+
+
+def test_the_figures_are_those_of_the_rows(shop: Shop, contents: Contents, outline: Outline) -> None:
+    last = contents.trend_end
+    assert last is not None
+    now = _stretch(shop, last - timedelta(days=27), last)
+    before = _stretch(shop, last - timedelta(days=55), last - timedelta(days=28))
+    figures = {figure.name: figure for figure in contents.business.figures}
+    assert {name: figure.now for name, figure in figures.items()} == now
+    assert {name: figure.before for name, figure in figures.items()} == before
+    assert {figure.year_before for figure in figures.values()} == {None}, "there was no shop a year before"
+    assert now["Net sales"] == now["Gross sales"] - now["Discounts"] - now["Returns"]
+    text = outline.text("business")
+    assert money(now["Net sales"]) in text
+    assert change(now["Net sales"], before["Net sales"]) in text
+    missing = contents.business.stretches[0]["lines_without_exchange_rate"]
+    assert missing > 0
+    assert f"{missing} of" in text
+    assert "have no exchange rate" in text
+
+
+def test_rates_and_what_lacks_one_are_shown(shop: Shop, contents: Contents, outline: Outline) -> None:
+    rows = {row["currency"]: row for row in contents.business.rates}
+    assert set(rows) == {"EUR", "JPY", "SEK"}
+    crowns = [line for line in shop.facts if line["currency"] == "SEK"]
+    assert rows["SEK"]["lines_without_exchange_rate"] == len(crowns) == contents.business.lines_without_exchange_rate
+    assert rows["SEK"]["net_amount_without_rate"] == sum(line["net_amount"] for line in crowns)
+    assert (rows["EUR"]["last_rate"], rows["EUR"]["oldest_days"]) == (Decimal("0.85"), 1)
+    assert rows["EUR"]["last_rate_date"] == date(2025, 4, 28)
+    assert f"{len(crowns)} order lines have no exchange rate" in contents.verdict.sentence
+    assert "0.0052 of 28 Apr 2025" in " ".join(outline.text("sales").split())
+
+
+def test_returns_are_shown_by_how_their_sale_is_known(shop: Shop, contents: Contents, outline: Outline) -> None:
+    returned = [line for line in shop.facts if line["is_returned"] and line["is_merchandise"]]
+    (row,) = contents.business.returns
+    assert (row["found_by"], row["order_lines"]) == ("matched", len(returned))
+    assert row["returned_amount"] == -sum(
+        line["reporting_net_amount"] for line in returned if line["reporting_net_amount"] is not None
+    )
+    assert "matched by customer, product, quantity and currency" in outline.text("sales")
+
+
+def test_customers_and_pairs_are_shown_without_saying_who(outline: Outline, page: str) -> None:
+    text = " ".join(outline.text("customers").split())
+    assert "20 known customers on 29 April 2025" in text
+    assert "loyal12 60.0 %" in text
+    assert "17 of 20 who ordered came again" in text
+    assert "An estimated 16 still buy here" in text
+    assert "1,010 GBP in the 365 days after, having brought 2,000 GBP so far" in text
+    assert "Jan 20254032 %25 %20 %Feb 20252030 %25 %" in text
+    assert "heat9 partial" not in page
+    assert 'class="n heat9">32 %' in page
+    assert "person-" not in page
+    pairs = " ".join(outline.text("products").split())
+    assert "8 of" not in pairs
+    assert f"{HOSTILE}{FOREIGN}194.8 %38.0 %47.5 %3.8" in pairs
+    assert "Pair 8" in pairs
+    assert "Pair 9" not in pairs
 
 
 # What the page is ----------------------------------------------------------------------------------------------------
@@ -1105,7 +1311,10 @@ def test_an_empty_warehouse_gives_a_page_that_says_so(home: Path, tmp_path: Path
     assert "no trend to show" in outline.text("sales")
     assert "The transform has not run yet" in outline.text("quarantine")
     assert "Nor is any open from earlier runs" in outline.text("findings")
-    assert "No rows yet in ORDER_LINES, CUSTOMERS, PRODUCTS, FX_RATES" in outline.text("freshness")
+    assert "no merchandise of this source yet" in outline.text("business")
+    assert "no customer of this source yet" in outline.text("customers")
+    assert "no pair of this source yet" in outline.text("products")
+    assert "No rows yet in ORDER_LINES, CUSTOMERS, CUSTOMER_MERGES, PRODUCTS, FX_RATES" in outline.text("freshness")
 
 
 def test_when_every_file_is_refused_the_reasons_are_there(home: Path, tmp_path: Path) -> None:
@@ -1315,6 +1524,19 @@ def test_only_a_few_extreme_days_are_cut_off(amounts: list[int], beyond: list[in
         (words(timedelta(days=1200)), "1,200 days"),
         (age(datetime(2025, 5, 1, 4, 0), WRITTEN), "1 min 23 s before"),
         (age(WRITTEN + timedelta(days=3), WRITTEN), "3 days after"),
+        (change(Decimal(110), Decimal(100)), "+10.0 %"),
+        (change(Decimal(90), Decimal(100)), "−10.0 %"),
+        (change(Decimal(100), Decimal("99.99")), "±0.0 %"),
+        (change(Decimal(100), Decimal(0)), "–"),
+        (change(Decimal(100), None), "–"),
+        (change(Decimal(5000), Decimal(1)), "> +999 %"),
+        (rounded(Decimal("999.994"), "GBP"), "999.99"),
+        (rounded(Decimal("-12345.6"), "GBP"), "−12,346"),
+        (rounded(Decimal(12), ""), "12"),
+        (rate(Decimal("0.004705882353")), "0.00470588"),
+        (rate(Decimal("1")), "1"),
+        (rate(None), "–"),
+        (str([heat(Decimal(value), Decimal(40)) for value in (0, 2, 20, 40)]), "[0, 0, 5, 9]"),
         (short_number(1250000), "1.25M"),
         (short_number(-2000), "-2k"),
         (short_number(0.05), "0.05"),

@@ -19,6 +19,14 @@ loaded as (
     group by _source_system
     union all
     select
+        'CUSTOMER_MERGES',
+        _source_system,
+        count(*),
+        max(_ingested_at)
+    from raw.customer_merges
+    group by _source_system
+    union all
+    select
         'PRODUCTS',
         _source_system,
         count(*),

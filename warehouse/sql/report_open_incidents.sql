@@ -1,4 +1,5 @@
--- Incidents nobody has closed yet, gravest and latest first. Bound: 1. source, 2. most rows.
+-- Incidents of streams that nobody has closed yet, gravest and latest first.
+-- Bound: 1. source, 2. a kind that is no stream's, 3. most rows.
 select
     incident_id,
     kind,
@@ -14,6 +15,7 @@ select
 from quality.incidents
 where
     source_system = ?
+    and kind <> ?
     and state in ('open', 'acknowledged')
 order by
     decode(severity, 'critical', 0, 'warning', 1, 2),

@@ -54,6 +54,14 @@ raw_files as (
     group by _source_hash
     union all
     select
+        'customer_merges',
+        _source_hash,
+        count(*)
+    from raw.customer_merges
+    inner join chosen on raw.customer_merges._source_system = chosen.source_system
+    group by _source_hash
+    union all
+    select
         'products',
         _source_hash,
         count(*)
