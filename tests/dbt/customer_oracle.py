@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 from tests.dbt.oracle import Delivery, business_date, current_deliveries, london_to_utc
@@ -263,12 +263,12 @@ def grid(histories: Sequence[tuple[int, int, int]]) -> list[Parameters]:
 
 
 def credibility_days(persons: dict[str, Person]) -> float:
-    """Bühlmann's k of the net amounts of order days, each to two decimals."""
+    """Bühlmann's k of the square roots of order days' net amounts above 0."""
     samples = []
     for person in persons.values():
         starts = person.order_days
         days = [_sum([line for line in person.lines if line["day"] == day], REPORTING[-1]) for day in starts]
-        values = [float(day.quantize(Decimal("0.01"), ROUND_HALF_UP)) for day in days if day is not None]
+        values = [math.sqrt(day) for day in days if day is not None and day > 0]
         if values:
             samples.append(values)
     count = sum(map(len, samples))

@@ -185,15 +185,16 @@ likeliest as (
         ) = 1
 ),
 
--- How much an order day's amount varies within a person, and how much persons do: Bühlmann's credibility.
+-- How much an order day's amount varies within a person, and how much persons do: Bühlmann's credibility. Of square
+-- roots, because amounts vary the more the larger they are, and a few huge ones would decide.
 amounts as (
     select
         source_system,
         count(*) as person_count,
         sum(valued_day_count) as day_count,
-        sum(valued_day_amount)::float as amount,
-        sum(valued_day_squares)::float as squares,
-        sum((valued_day_amount::float * valued_day_amount::float / valued_day_count)::number(38, 4))::float
+        sum(valued_day_roots)::float as roots,
+        sum(valued_day_amount)::float as squares,
+        sum((valued_day_roots::float * valued_day_roots::float / valued_day_count)::number(38, 4))::float
             as person_squares,
         sum(valued_day_count * valued_day_count)::float as day_count_squares
     from persons
@@ -205,7 +206,7 @@ variances as (
     select
         source_system,
         (squares - person_squares) / nullif(day_count - person_count, 0) as within_variance,
-        (person_squares - amount * amount / day_count - (person_count - 1) * within_variance)
+        (person_squares - roots * roots / day_count - (person_count - 1) * within_variance)
         / nullif(day_count - day_count_squares / day_count, 0) as between_variance
     from amounts
 ),

@@ -74,12 +74,11 @@ persons as (
         sum(reporting_returned_amount) as reporting_returned_amount,
         sum(reporting_net_amount) as reporting_net_amount,
         sum(lines_without_exchange_rate) as lines_without_exchange_rate,
-        count(iff(is_order_day, reporting_net_amount, null)) as valued_day_count,
-        sum(iff(is_order_day, reporting_net_amount, null)::number(18, 2)) as valued_day_amount,
+        count_if(is_order_day and reporting_net_amount > 0) as valued_day_count,
+        sum(iff(is_order_day and reporting_net_amount > 0, reporting_net_amount, null)) as valued_day_amount,
         sum(
-            iff(is_order_day, reporting_net_amount, null)::number(38, 2)
-            * iff(is_order_day, reporting_net_amount, null)::number(18, 2)
-        ) as valued_day_squares
+            iff(is_order_day and reporting_net_amount > 0, sqrt(reporting_net_amount::float), null)::number(18, 4)
+        ) as valued_day_roots
     from days
     group by source_system, person_id
 )
@@ -107,7 +106,7 @@ select
     persons.lines_without_exchange_rate::number(38, 0) as lines_without_exchange_rate,
     persons.valued_day_count::number(38, 0) as valued_day_count,
     persons.valued_day_amount::number(38, 4) as valued_day_amount,
-    persons.valued_day_squares::number(38, 4) as valued_day_squares
+    persons.valued_day_roots::number(38, 4) as valued_day_roots
 from persons
 left join named_ends
     on
