@@ -27,6 +27,12 @@ MARTS_TABLES = (
     "marts.dim_customers",
     "marts.dim_products",
     "marts.dim_date",
+    "marts.sales_trends",
+    "marts.product_performance",
+    "marts.market_basket",
+    "marts.customer_segments",
+    "marts.customer_cohorts",
+    "marts.customer_lifetime",
 )
 
 
