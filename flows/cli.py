@@ -27,6 +27,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.results import RunSummary
@@ -43,6 +44,8 @@ STATUS_LOG_SECONDS = 10.0
 
 ID_SHOWN = 12
 """Characters of a quarantine id in a table; commands take a beginning of an id too."""
+NARROWEST_COLUMN = 8
+"""Characters that a table's column needs on average to be readable; rows with more columns are shown as records."""
 BYTES_SHOWN = 64 * 1024
 """Bytes of a quarantine entry that `show` prints."""
 KEPT_SHOWN = 20
@@ -939,6 +942,14 @@ def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
         writer.writerows([_text(value) for value in row.values()] for row in rows)
     elif not rows:
         out.print("no rows")
+    elif len(rows[0]) * NARROWEST_COLUMN > out.width:
+        for place, row in enumerate(rows, start=1):
+            if len(rows) > 1:
+                out.rule(f"row {place}", align="left", style="dim")
+            record = Table.grid(padding=(0, 2))
+            for name, value in row.items():
+                record.add_row(Text(name, style="bold"), Text(_text(value)))
+            out.print(record)
     else:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name, value in rows[0].items():
