@@ -9,18 +9,18 @@ import pytest
 
 from tests.dbt.project import Star, running_star
 from tests.dbt.sales_histories import RUNS, random_clicks, random_deliveries
-from tests.dbt.sales_oracle import Key, Row, expected_baskets, expected_performance, expected_trends
+from tests.dbt.sales_oracle import Key, Row, expected_baskets, expected_performance, expected_trends, is_rounded
 from warehouse.contract import CLICK_FIELDS
 
 SEED = 20230109
 SOURCES = ("early", "late")
-BOUNDS = {"window_days": 60, "minimum_orders": 2, "maximum_products": 4, "maximum_pairs": 8}
+BOUNDS = {"window_days": 60, "minimum_orders": 2, "maximum_products": 3, "maximum_pairs": 8}
 KEYS = {
     "sales_trends": ("order_date", "country", "category", "currency"),
     "product_performance": ("source_system", "product_id", "currency"),
     "market_basket": ("source_system", "product_id_a", "product_id_b"),
 }
-MOMENTS = (*(f"run {number}" for number in range(1, RUNS + 1)), "nothing new", "rebuild")
+MOMENTS = (*(f"run {number}" for number in range(1, RUNS + 1)), "rebuild")
 NEEDED = ["run", "--select", "intermediate", "int_finished_files"]
 NEEDED += ["dim_date", "dim_customers", "dim_products", "fact_orders", "fact_sessions", "fact_clicks"]
 NEEDED += ["int_touched_days", "int_sales_days", "int_touched_trend_days", "sales_trends"]
@@ -89,12 +89,16 @@ def test_a_mart_is_what_the_star_says(found: dict[str, tuple[Marts, Marts, int]]
     marts, expected, _ = found[moment]
     assert marts[table].keys() == expected[table].keys()
     for key, row in expected[table].items():
-        assert {name: marts[table][key][name] for name in row} == row, key
+        found_row = marts[table][key]
+        different = {
+            name: (found_row[name], value) for name, value in row.items() if not is_rounded(found_row[name], value)
+        }
+        assert different == {}, key
 
 
 @pytest.mark.parametrize("table", KEYS)
 def test_a_rebuild_equals_the_increments(found: dict[str, tuple[Marts, Marts, int]], table: str) -> None:
-    assert found["rebuild"][0][table] == found[MOMENTS[RUNS - 1]][0][table] == found["nothing new"][0][table]
+    assert found["rebuild"][0][table] == found[MOMENTS[RUNS - 1]][0][table]
 
 
 @pytest.mark.parametrize("table", ["product_performance", "market_basket"])
