@@ -320,7 +320,7 @@ def generate(
 
     folder = out_folder or _settings().home / "landing" / "shop"
     summary = generate_shop(folder, **shop, truth=truth)  # type: ignore[arg-type]
-    out.print(f"{summary.orders:,} orders, {summary.order_lines:,} order lines in {folder}")
+    out.print(f"{summary.orders:,} orders, {summary.lines:,} order lines in {folder}")
 
 
 def _play_clicks(

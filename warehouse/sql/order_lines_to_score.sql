@@ -10,7 +10,8 @@ select
     facts.currency,
     facts.country,
     facts.ordered_at,
-    facts.is_returned
+    -- A sale that was cancelled or returned in place still has the quantity of a sale.
+    facts.is_returned and facts.returned_amount = 0 as is_returned
 from marts.fact_orders as facts
 inner join marts.dim_products as products on facts.product_key = products.product_key
 inner join marts.dim_customers as customers on facts.customer_key = customers.customer_key
