@@ -220,9 +220,7 @@ def _to_char(node: Expr) -> Expr:
     form = node.args.get("format")
     if form is None:
         return node
-    if not (isinstance(form, exp.Literal) and form.is_string):
-        raise NotImplementedError("TO_CHAR with a format that is not a literal")
-    text = form.name
+    text = _literal_text(form)
     if re.search(r"YY|MM|MON|DD|HH|MI|SS|DY|FF", text, re.IGNORECASE):
         pattern = _DATE_FORMAT.sub(
             lambda found: _DATE_FORMAT_PARTS.get(found[0].upper(), found[0].strip('"')), text.replace("%", "%%")
@@ -231,13 +229,26 @@ def _to_char(node: Expr) -> Expr:
     return _format_number(node.this, text)
 
 
+def _literal_text(node: Expr) -> str:
+    """The text of a literal, or of literals joined by ||."""
+    if isinstance(node, exp.DPipe):
+        return _literal_text(node.left) + _literal_text(node.right)
+    if not (isinstance(node, exp.Literal) and node.is_string):
+        raise NotImplementedError("TO_CHAR with a format that is not a literal")
+    return str(node.name)
+
+
 def _time_to_text(node: Expr) -> Expr:
     """sqlglot turns TO_CHAR of what it knows to be a time into this, and leaves the parts in mixed case (Mon)."""
     form = node.args.get("format")
+    if isinstance(form, exp.DPipe):  # which it leaves alone
+        return _to_char(node)
     if isinstance(form, exp.Literal):
+        # sqlglot reads dd as a day without its leading zero, which no format of Snowflake's asks for.
+        pattern = form.name.replace("%-d", "%d")
         form.set(
             "this",
-            _TRANSLATED_OR_PART.sub(lambda found: _DATE_FORMAT_PARTS.get(found[0].upper(), found[0]), form.name),
+            _TRANSLATED_OR_PART.sub(lambda found: _DATE_FORMAT_PARTS.get(found[0].upper(), found[0]), pattern),
         )
     return node
 

@@ -200,6 +200,8 @@ ANSWERS: list[tuple[str, tuple[Any, ...]]] = [
     ("to_number(to_char('2024-03-07'::date, 'YYYYMMDD'))", (20240307,)),
     ("to_char('2024-03-07 09:05:01'::timestamp_ntz, 'DD/MM/YY HH24:MI:SS')", ("07/03/24 09:05:01",)),
     ("to_char('2024-03-07'::date, 'Mon DY')", ("Mar Thu",)),
+    ("to_char('2024-03-07 09:05:01'::timestamp_ntz, 'yyyy-mm-dd HH24:MI' || 'UTC')", ("2024-03-07 09:05UTC",)),
+    ("to_char('2024-03-07 09:05:01'::timestamp_ntz, 'yyyy-mm-dd hh24:mi')", ("2024-03-07 09:05",)),
     ("to_char(1234.5, 'FM9,999.00')", ("1,234.50",)),
     ("to_char(7, '000')", (" 007",)),
     ("to_char(12)", ("12",)),
