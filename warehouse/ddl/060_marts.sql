@@ -40,7 +40,7 @@ create table if not exists marts.dim_customers (
     country varchar comment 'Country',
     signed_up_at timestamp_ntz comment 'UTC',
     has_marketing_consent boolean comment 'Whether the customer may be written to',
-    is_inferred boolean not null comment 'Known from orders or clicks only; master data has not arrived',
+    is_inferred boolean not null comment 'Known from orders, clicks or merges only; master data has not arrived',
     person_id varchar comment 'Customer number under which the person is known now, after merges; NULL for the unknown member',
     valid_from timestamp_ntz not null comment 'UTC, inclusive',
     valid_to timestamp_ntz comment 'UTC, exclusive; NULL for the current version',

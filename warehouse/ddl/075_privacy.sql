@@ -129,7 +129,7 @@ create or replace view analysts.dim_customers (
     country comment 'Country',
     signed_up_at comment 'UTC',
     has_marketing_consent comment 'Whether the customer may be written to',
-    is_inferred comment 'Known from orders or clicks only; master data has not arrived',
+    is_inferred comment 'Known from orders, clicks or merges only; master data has not arrived',
     person_id comment 'Customer number under which the person is known now, after merges',
     valid_from comment 'UTC, inclusive',
     valid_to comment 'UTC, exclusive; NULL for the current version',

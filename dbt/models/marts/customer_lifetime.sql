@@ -5,7 +5,7 @@
     )
 }}
 
-{%- set horizon = var('lifetime_horizon_days', 365) %}
+{%- set horizon = var('lifetime_horizon_days') %}
 
 with persons as (
     select * from {{ ref('int_person_lifetimes') }}
