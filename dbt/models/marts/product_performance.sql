@@ -33,7 +33,7 @@ lines as (
     select
         facts.*,
         versions.product_id,
-        facts.is_returned and facts.returned_amount = 0 as is_reversal,
+        {{ is_reversal('facts') }} as is_reversal,
         iff(
             not facts.is_returned and facts.quantity > 0 and versions.list_price_currency = facts.currency,
             versions.list_price,
@@ -49,18 +49,7 @@ sold as (
         lines.source_system,
         lines.product_id,
         lines.currency,
-        sum(iff(lines.is_reversal, 0, lines.gross_amount)) as gross_amount,
-        sum(iff(lines.is_reversal, 0, lines.discount_amount)) as discount_amount,
-        sum(iff(lines.is_reversal, -lines.net_amount, lines.returned_amount)) as returned_amount,
-        sum(lines.net_amount) as net_amount,
-        sum(iff(lines.is_reversal and lines.exchange_rate is not null, 0, lines.reporting_gross_amount))
-            as reporting_gross_amount,
-        sum(iff(lines.is_reversal and lines.exchange_rate is not null, 0, lines.reporting_discount_amount))
-            as reporting_discount_amount,
-        sum(iff(lines.is_reversal, -lines.reporting_net_amount, lines.reporting_returned_amount))
-            as reporting_returned_amount,
-        sum(lines.reporting_net_amount) as reporting_net_amount,
-        count_if(lines.reporting_net_amount is null) as lines_without_exchange_rate,
+        {{ money_sums() }},
         sum(iff(lines.is_returned and lines.quantity < 0, 0, lines.quantity)) as units_sold,
         sum(iff(lines.is_returned, abs(lines.quantity), 0)) as units_returned,
         count(distinct iff(lines.is_returned, null, lines.order_id)) as order_count,
