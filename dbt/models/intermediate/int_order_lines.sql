@@ -311,7 +311,7 @@ resolved as (
             when reject_reason is not null then null
             when source_line_number is not null
                 then {{ surrogate_key(['source_system', 'order_id', 'source_line_number::varchar']) }}
-            else {{ surrogate_key(['source_system', 'order_id', "'row'", '_source_file', '_source_row::varchar']) }}
+            else {{ surrogate_key(['source_system', 'order_id', "'row'", '_source_hash', '_source_row::varchar']) }}
         end as order_line_key
     from ranked
 ),
