@@ -41,8 +41,8 @@ FACT_COLUMNS = (
     "source_file",
     "source_row",
 )
-# The twelfth decimal of a rate that was divided may be an engine's own.
-RATE_TOLERANCE = Fraction(2, 10**12)
+# Rates have twelve decimals. A cross rate is made of two such, so of the yen's (0.005227…) ten digits are exact.
+RATE_TOLERANCE = Fraction(1, 10**9)
 
 Discrepancies = dict[str, list[str]]
 

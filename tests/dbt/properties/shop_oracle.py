@@ -171,8 +171,8 @@ def persons(shop: Shop, files: Sequence[File]) -> dict[str, str]:
 
 
 def _merged(files: Sequence[File]) -> set[str]:
-    """Customers that merges name, given up or gone on with."""
-    rows = [row for content in contents(files, "customer_merges") if content.is_current for row in content.file.rows]
+    """Customers that merges ever named, given up or gone on with, as orders name members for good."""
+    rows = [row for content in contents(files, "customer_merges") for row in content.file.rows]
     return {name for row in rows for name in (row["customer_id"], row["merged_into_customer_id"]) if name is not None}
 
 

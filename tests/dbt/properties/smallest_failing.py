@@ -6,6 +6,7 @@ Hypothesis would run dbt anew for every attempt to shrink; here one run of an in
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tests.dbt.properties.shop_histories import Shop
 from tests.dbt.properties.shop_warehouse import ShopWarehouse
 
 MOST_ROUNDS = 6
+MOST_SECONDS = 200.0
 
 
 def play(warehouse: ShopWarehouse, shops: list[Shop], dies_after: str | None) -> Iterator[dict[str, list[str]] | None]:
@@ -61,7 +63,10 @@ def smallest_failing(
     failures = _failures(warehouse, [shop, *lenders], dies_after).get(shop.source, [])
     if not failures:
         return shop, ["it does not fail alone: the shops beside it, or what was in the warehouse before, matter"]
+    until = time.monotonic() + MOST_SECONDS
     for _ in range(MOST_ROUNDS):
+        if time.monotonic() > until:
+            break
         variants = [variant.named(f"v{number}") for number, variant in enumerate(_variants(shop))]
         if not variants:
             break
