@@ -76,8 +76,8 @@ def _orders(lines: Iterable[Expected]) -> set[tuple[str, str]]:
 
 
 def _units(lines: Iterable[Expected]) -> Expected:
-    """Units of lines that take back no other, what was given away for nothing included, and of what came back."""
-    sold = sum((line["quantity"] for line in lines if not line["is_reversal"] or line["quantity"] > 0), Decimal(0))
+    """Units that went out, also of lines cancelled in place or given away for nothing, and that came back."""
+    sold = sum((line["quantity"] for line in lines if line["quantity"] > 0), Decimal(0))
     back = [line for line in lines if line["is_returned"]]
     return {"units_sold": sold, "units_returned": sum((abs(line["quantity"]) for line in back), Decimal(0))}
 

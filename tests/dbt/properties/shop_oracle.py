@@ -325,7 +325,7 @@ def add_return_links(lines: list[Expected]) -> None:
     for line in lines:
         line |= {"returned_line": None, "return_match": None, "returned_quantity": Decimal(0)}
     sales = [line for line in lines if not line["is_returned"]]
-    returns = [line for line in lines if line["is_reversal"] and line["quantity"] < 0]
+    returns = [line for line in lines if line["quantity"] < 0]
     targets: list[tuple[Expected, Expected]] = []
     for line in returns:
         if line["returned_order_id"] is None:
