@@ -335,8 +335,9 @@ select
     {{ date_key('order_date') }} as order_date_key,
     order_discount_amount,
     discount_amount,
-    iff(is_returned and gross_amount > discount_amount, gross_amount - discount_amount, 0)::number(38, 4)
-        as returned_amount,
+    (
+        iff(is_returned and quantity > 0 and gross_amount > discount_amount, gross_amount - discount_amount, 0)
+    )::number(38, 4) as returned_amount,
     gross_amount - discount_amount - returned_amount as net_amount,
     is_readable,
     delivery_count,

@@ -315,7 +315,8 @@ def add_money(lines: list[Expected]) -> None:
             line["order_discount_amount"] = share
             line["discount_amount"] = line["own_discount"] + share
             left = line["gross_amount"] - line["discount_amount"]
-            line["returned_amount"] = left if line["is_returned"] and left > 0 else Decimal(0)
+            is_in_place = line["is_returned"] and line["quantity"] > 0 and left > 0
+            line["returned_amount"] = left if is_in_place else Decimal(0)
             line["net_amount"] = left - line["returned_amount"]
             line["is_reversal"] = line["is_returned"] and line["returned_amount"] == 0
 
