@@ -61,7 +61,7 @@ def test_codes_that_are_no_products_are_flagged(home):
 
 def test_reconciliation_ties_and_is_recorded(home):
     rows = home.query("select check_name, measure, is_passed from quality.reconciliations")
-    assert len(rows) == 10
+    assert len(rows) == 19
     assert all(row["is_passed"] for row in rows)
 
 
