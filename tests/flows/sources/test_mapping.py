@@ -134,11 +134,11 @@ def test_a_mapping_is_named_as_its_file(tmp_path: Path) -> None:
         load_mapping("mine", tmp_path)
 
 
-def test_the_readme_example_is_a_mapping() -> None:
+def test_the_readme_examples_are_mappings() -> None:
     readme = (SOURCES / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(source: .*?)```", readme, re.DOTALL)
-    mapping = parse_mapping(example, where="README.md")
-    assert set(mapping.entities) == {"order_lines", "customers"}
+    examples = re.findall(r"```yaml\n(source: .*?)```", readme, re.DOTALL)
+    mappings = [parse_mapping(example, where="README.md") for example in examples]
+    assert [set(mapping.entities) for mapping in mappings] == [{"order_lines", "customers"}, {"fx_rates"}]
 
 
 def test_fingerprint_tells_corrected_mappings_apart() -> None:
