@@ -20,7 +20,7 @@ import time
 import uuid
 import warnings
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -89,6 +89,7 @@ class WarehouseServer:
         self.sessions: dict[str, LocalSession] = {}
         self.running: dict[str, tuple[asyncio.Task[dict[str, Any]], LocalSession, float]] = {}
         self.failed = threading.Event()
+        self.is_ending: Callable[[], bool] = lambda: False
 
     async def log_in(self, request: Request) -> Response:
         body = await _json_body(request)
@@ -273,6 +274,9 @@ class WarehouseServer:
             if self.failed.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+            if self.is_ending():
+                # The server closes idle connections itself now: a lost one no longer tells that its client is gone.
+                return
             now = time.monotonic()
             for request_id, (task, _session, started) in list(self.running.items()):
                 if task.done() and now - started > ANSWERS_KEPT_SECONDS:
@@ -329,7 +333,7 @@ def build_app(engine: LocalWarehouse) -> Starlette:
                 await run_in_threadpool(session.end)
             await run_in_threadpool(engine.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/session/v1/login-request", server.log_in, methods=["POST"]),
             Route("/session", server.session_request, methods=["POST"]),
@@ -343,6 +347,8 @@ def build_app(engine: LocalWarehouse) -> Starlette:
         ],
         lifespan=lifespan,
     )
+    app.state.warehouse = server
+    return app
 
 
 def _result_data(session: LocalSession, result: StatementResult, *, describe_only: bool) -> dict[str, Any]:
@@ -454,8 +460,9 @@ def main(arguments: list[str] | None = None) -> None:
     # kill -USR1 writes what every thread is doing into the log: a stuck statement shows where it waits.
     faulthandler.register(signal.SIGUSR1)
     engine = LocalWarehouse(options.home.resolve() / "warehouse")
-    uvicorn.run(
-        build_app(engine),
+    app = build_app(engine)
+    config = uvicorn.Config(
+        app,
         host=HOST,
         port=options.port,
         log_level="warning",
@@ -464,6 +471,9 @@ def main(arguments: list[str] | None = None) -> None:
         timeout_keep_alive=7 * 24 * 3600,
         timeout_graceful_shutdown=5,
     )
+    web = uvicorn.Server(config)
+    app.state.warehouse.is_ending = lambda: web.should_exit
+    web.run()
 
 
 if __name__ == "__main__":
