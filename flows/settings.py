@@ -159,8 +159,22 @@ class Settings(BaseSettings):
     detector_fits: Annotated[int, Field(ge=1)] = 2
     """A first load of many months is judged in at most this many parts, each by what came before it (the first, which
     has nothing before it, among itself)."""
+    series_false_alarms_a_year: Annotated[float, Field(gt=0, le=180)] = 1.0
+    """Days of a year that a daily series of a whole source may find strange by chance; of a part of one, half of it."""
+    series_history_days: Annotated[int, Field(ge=224)] = 400
+    """Days before the first judged one that daily series look at."""
+    series_alert_days: Annotated[int, Field(ge=0)] = 31
+    """Strange values of days that were so long ago when they came (a first load) are notes. A missing day is not."""
     alert_findings_shown: Annotated[int, Field(ge=1)] = 10
-    """Findings written out in one alert; the rest is counted."""
+    """Incidents written out in one alert; the rest is counted."""
+    alert_messages_per_hour: Annotated[int, Field(ge=1)] = 4
+    """A channel gets at most so many messages within an hour; what is over is joined into its next one."""
+    alert_repeat_hours: Annotated[float, Field(gt=0)] = 168.0
+    """An open incident that is seen again is told again after so long; sooner only where it has become worse."""
+    alert_attempts: Annotated[int, Field(ge=1)] = 3
+    """A channel that does not take a message is tried so often in one run; then the message waits for the next run."""
+    alert_retry_seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Wait before the second attempt; twice as long before each further one."""
     alert_urls: list[SecretStr] = []
     """Apprise URLs that alerts go to, as a JSON list. Empty: alerts are only logged."""
 

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import re
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -198,6 +199,25 @@ class ClickMapping(_Strict):
         return "$" + "".join(f'."{key}"' for key in self.fields[name].split("."))
 
 
+class CalendarEvent(_Strict):
+    """Announced days on which a source is not like on others."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What the shop calls it."""
+    kind: Literal["promotion", "closed", "holiday"] = "promotion"
+    """`closed`: no orders are expected; `holiday`: as the shop's public holidays; `promotion`: more than usual."""
+    starts: date
+    """First business date."""
+    ends: date
+    """Last business date, included."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> CalendarEvent:
+        if not self.starts <= self.ends <= self.starts + timedelta(days=366):
+            raise ValueError(f"{self.name} runs from {self.starts} to {self.ends}; expected 1 to 367 days, in order")
+        return self
+
+
 class SourceMapping(_Strict):
     """One source: where its files land and how they are read, on which stream its clicks come, what its conventions
     mean."""
@@ -212,6 +232,8 @@ class SourceMapping(_Strict):
     entities: dict[str, EntityMapping] = {}
     clicks: ClickMapping | None = None
     conventions: Conventions = Conventions()
+    calendar: list[CalendarEvent] = []
+    """Announced promotions and closing days: what they do to a day's orders is no finding."""
 
     @field_validator("timezone")
     @classmethod
