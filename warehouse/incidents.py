@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from warehouse.ledger import save_json, utc_now
+from warehouse.ledger import save_json, utc_now, utc_text
 from warehouse.session import Session, statement
 
 
@@ -29,6 +31,23 @@ class Incident:
     evidence: Mapping[str, Any]
     state: str = "open"
     """`resolved` where nothing is left to do."""
+    score: float | None = None
+    """Of its strangest finding."""
+    money_at_risk: Decimal | None = None
+    currency: str | None = None
+    """Of money_at_risk."""
+    findings: int = 0
+    """Rows under it."""
+    product_id: str | None = None
+    source_file: str | None = None
+    started_at: datetime | None = None
+    """UTC, of the first order it touches."""
+    ended_at: datetime | None = None
+    """UTC, of the last order it touches."""
+    what_to_do: str = ""
+    """A sentence: the next step."""
+    gate: str = "alert"
+    """note (tell nobody), alert, or hold (keep the lines out of the business marts until released)."""
 
     @property
     def incident_id(self) -> str:
@@ -52,6 +71,16 @@ def record_incidents(session: Session, run_id: str, incidents: Sequence[Incident
             "evidence": dict(incident.evidence),
             "seen_at": seen_at,
             "run_id": run_id,
+            "score": incident.score,
+            "money_at_risk": None if incident.money_at_risk is None else str(incident.money_at_risk),
+            "currency": incident.currency,
+            "findings": incident.findings,
+            "product_id": incident.product_id,
+            "source_file": incident.source_file,
+            "started_at": None if incident.started_at is None else utc_text(incident.started_at),
+            "ended_at": None if incident.ended_at is None else utc_text(incident.ended_at),
+            "what_to_do": incident.what_to_do,
+            "gate": incident.gate,
         }
         for incident in incidents
     ]

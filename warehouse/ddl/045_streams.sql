@@ -118,6 +118,59 @@ create table if not exists quality.incidents (
     last_seen_at timestamp_ntz not null comment 'UTC',
     notified_at timestamp_ntz comment 'When people were told, UTC',
     run_id varchar not null comment 'Run that saw it last',
+    score float comment 'Of its strangest finding; grows with strangeness',
+    money_at_risk number(18, 4) comment 'What its findings would cost if they are wrong, in currency',
+    currency varchar(3) comment 'Currency of money_at_risk',
+    findings number(38, 0) comment 'Rows of QUALITY.INCIDENT_FINDINGS under it',
+    product_id varchar comment 'The product it is about, if it is about one',
+    source_file varchar comment 'The file it is about, if it is about one',
+    started_at timestamp_ntz comment 'Of the first order it touches, UTC',
+    ended_at timestamp_ntz comment 'Of the last order it touches, UTC',
+    what_to_do varchar comment 'A sentence: the next step',
+    gate varchar comment 'note, alert or hold: what severity and source decided',
+    is_confirmed boolean comment 'Whether somebody said that it is wrong indeed; its lines teach detectors nothing',
+    decided_at timestamp_ntz comment 'When somebody acknowledged, confirmed, dismissed or resolved it, UTC',
+    decided_by varchar comment 'Who did',
+    decision_note varchar comment 'Why',
     constraint incidents_pk primary key (incident_id)
 )
 comment = 'Grain: one row per incident';
+
+-- Of warehouses that are older than these columns.
+alter table quality.incidents add column if not exists score float
+comment 'Of its strangest finding; grows with strangeness';
+alter table quality.incidents add column if not exists money_at_risk number(18, 4)
+comment 'What its findings would cost if they are wrong, in currency';
+alter table quality.incidents add column if not exists currency varchar(3)
+comment 'Currency of money_at_risk';
+alter table quality.incidents add column if not exists findings number(38, 0)
+comment 'Rows of QUALITY.INCIDENT_FINDINGS under it';
+alter table quality.incidents add column if not exists product_id varchar
+comment 'The product it is about, if it is about one';
+alter table quality.incidents add column if not exists source_file varchar
+comment 'The file it is about, if it is about one';
+alter table quality.incidents add column if not exists started_at timestamp_ntz
+comment 'Of the first order it touches, UTC';
+alter table quality.incidents add column if not exists ended_at timestamp_ntz
+comment 'Of the last order it touches, UTC';
+alter table quality.incidents add column if not exists what_to_do varchar
+comment 'A sentence: the next step';
+alter table quality.incidents add column if not exists gate varchar
+comment 'note, alert or hold: what severity and source decided';
+alter table quality.incidents add column if not exists is_confirmed boolean
+comment 'Whether somebody said that it is wrong indeed; its lines teach detectors nothing';
+alter table quality.incidents add column if not exists decided_at timestamp_ntz
+comment 'When somebody acknowledged, confirmed, dismissed or resolved it, UTC';
+alter table quality.incidents add column if not exists decided_by varchar
+comment 'Who did';
+alter table quality.incidents add column if not exists decision_note varchar
+comment 'Why';
+
+create table if not exists quality.incident_findings (
+    incident_id varchar(32) not null comment 'Incident, as in QUALITY.INCIDENTS',
+    anomaly_id varchar(32) not null comment 'Finding, as in QUALITY.ANOMALIES',
+    order_line_key varchar(32) comment 'Order line, as in MARTS.FACT_ORDERS; NULL where a day is meant',
+    run_id varchar not null comment 'Run that put it there',
+    constraint incident_findings_pk primary key (incident_id, anomaly_id)
+)
+comment = 'Grain: one row per incident and finding under it';
