@@ -108,7 +108,7 @@ def reconcile(run: RunIdentity) -> ReconciliationSummary:
 def detect_anomalies(run: RunIdentity) -> AnomalySummary:
     """Look for wrong prices and quantities in new order lines."""
     from flows.settings import load_settings
-    from flows.steps.quality import detect_anomalies as step
+    from flows.steps.detection import detect_anomalies as step
 
     return step(run, load_settings())
 
@@ -117,7 +117,7 @@ def detect_anomalies(run: RunIdentity) -> AnomalySummary:
 def send_alerts(run: RunIdentity) -> AlertSummary:
     """Say what was found where people look."""
     from flows.settings import load_settings
-    from flows.steps.quality import send_alerts as step
+    from flows.steps.alerting import send_alerts as step
 
     return step(run, load_settings())
 

@@ -43,6 +43,7 @@ NO_PATH = '["there is no such field"]'
 
 TEXT_TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "quality.incidents": (("incident_id",), ("subject", "reason", "evidence")),
+    "quality.alerts": (("alert_id", "channel"), ("title", "body")),
     "quality.test_results": (("run_id", "test_name"), ("message",)),
     "quality.reconciliations": (("run_id", "source_system", "check_name", "measure"), ("detail",)),
     "ops.runs": (("run_id",), ("summary",)),

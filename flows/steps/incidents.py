@@ -1,47 +1,18 @@
-"""Incidents of a source: those that a transform leaves behind are entered, and people are told of all of them, once."""
+"""Incidents that a transform leaves behind."""
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 from flows.results import RunIdentity
 from flows.settings import Settings
-from warehouse import ledger
 from warehouse.incidents import Incident, record_incidents, resolve_other_incidents
 from warehouse.session import Session, statement
 
 logger = logging.getLogger(__name__)
 
 MISSING_EXCHANGE_RATE = "missing_exchange_rate"
-
-
-def tell_incidents(session: Session, run: RunIdentity, settings: Settings) -> int:
-    """Send one alert with all incidents of the source that nobody was told of yet; returns how many there are.
-
-    Incidents whose alert no channel took stay untold, so the next run tries again.
-    """
-    from flows.alerts import Alert, deliver
-
-    rows = session.rows(statement("incidents_to_tell"), [run.source])
-    if not rows:
-        return 0
-    shown = rows[: settings.alert_findings_shown]
-    lines = [f"{row['severity']}: {row['reason']}" for row in shown]
-    if len(rows) > len(shown):
-        lines.append(f"… and {len(rows) - len(shown)} more: customer-analytics incidents list")
-    alert = Alert(
-        title=f"Customer analytics, {run.source}: {len(rows)} incident{'s' if len(rows) > 1 else ''}",
-        body="\n".join(lines),
-        is_failure=rows[0]["severity"] == "critical",
-    )
-    urls = [url.get_secret_value() for url in settings.alert_urls]
-    if deliver(alert, urls) and urls:
-        return len(rows)
-    told = json.dumps([{"incident_id": row["incident_id"]} for row in rows])
-    session.execute(statement("mark_incidents_told"), [ledger.utc_now(), told])
-    return len(rows)
 
 
 def record_missing_rates(session: Session, run: RunIdentity, settings: Settings) -> dict[str, int]:

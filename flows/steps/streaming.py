@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.connections import open_lake, open_session
 from flows.results import RunIdentity, StreamSummary
 from flows.settings import ConfigurationError, Settings
-from flows.steps.incidents import tell_incidents
+from flows.steps.alerting import tell_incidents
 from flows.steps.ingestion import lake_upload, prepare_lake_stage
 from warehouse import ledger
 

@@ -13,7 +13,8 @@ import pytest
 
 from flows.results import RunIdentity
 from flows.settings import Settings
-from flows.steps.incidents import record_missing_rates, tell_incidents
+from flows.steps.alerting import tell_incidents
+from flows.steps.incidents import record_missing_rates
 from flows.steps.quality import RECONCILIATIONS
 from tests.dbt.oracle import Delivery
 from tests.dbt.project import Star, running_star

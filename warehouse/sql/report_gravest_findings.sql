@@ -1,4 +1,4 @@
--- Ordered as alerts order them (gravest_anomalies.sql), notes last. Bound: 1. run, 2. most rows.
+-- Gravest first, notes last. Bound: 1. run, 2. most rows.
 select
     anomalies.anomaly_id,
     anomalies.severity,

@@ -1,4 +1,4 @@
--- Bound: 1. time, 2. JSON array of {incident_id}.
+-- Bound: 1. time, 2. JSON array of {incident_id, severity, state}.
 update quality.incidents
 set notified_at = cast(? as timestamp_ntz)
 where
