@@ -107,8 +107,10 @@ def watch_series(session: Session, run: RunIdentity, settings: Settings) -> Seri
         series, strange = _strange_days(run, table, judged, whole, calendar, settings)
         old = max(judged) - datetime.timedelta(days=settings.series_alert_days)
         found += [replace(one, severity="note") if one.first_day < old else one for one in strange]
-        _resolve_filled_days(session, run, set(present))
-    incidents = _incidents(run, found)
+        drifted, notes = _drift(session, run, first, present[-1], judged, settings)
+        found += drifted
+        _resolve_filled_days(session, run, set(present), settings)
+    incidents = _incidents(run, found, settings)
     rows = [_anomaly_row(run, finding, settings) for finding in found]
     with session.transaction():
         ledger.save_json(session, "save_anomalies", rows)
@@ -133,6 +135,8 @@ class _Calendar:
 
     kinds: dict[datetime.date, str]
     names: dict[datetime.date, str]
+    wrong: set[datetime.date]
+    """Days that somebody confirmed to be wrong; they teach nothing."""
 
     @classmethod
     def of(cls, session: Session, run: RunIdentity, settings: Settings) -> _Calendar:
@@ -154,14 +158,18 @@ class _Calendar:
             day, kind = row["event_date"], row["event_kind"]
             if day not in kinds or gravity.index(kind) > gravity.index(kinds[day]):
                 kinds[day], names[day] = kind, row["event_name"]
-        return cls(kinds, names)
+        wrong: set[datetime.date] = set()
+        for row in session.rows(statement("daily_series_decided_days"), [run.source]):
+            days = _span(*(datetime.date.fromisoformat(row[name]) for name in ("first_day", "last_day")))
+            if row["state"] != "dismissed":
+                wrong.update(days)
+            elif row["kind"] == DAY_MISSING:
+                kinds.update(dict.fromkeys(days, "closed"))
+        return cls(kinds, names, wrong)
 
     def labels(self) -> dict[datetime.date, str]:
         """For the forecast: a label that no other day has, so that a labelled day is only judged for being lost."""
-        return {
-            day: kind if kind in ("holiday", "closed") else f"{kind} {self.names[day]} {day}"
-            for day, kind in self.kinds.items()
-        }
+        return {day: kind if kind in ("holiday", "closed") else f"{kind} {day}" for day, kind in self.kinds.items()}
 
 
 # Whole days ---------------------------------------------------------------------------------------------------------
@@ -304,12 +312,12 @@ def _repeated_files(session: Session, run: RunIdentity, touched: Sequence[dateti
     return found
 
 
-def _resolve_filled_days(session: Session, run: RunIdentity, present: set[datetime.date]) -> None:
+def _resolve_filled_days(session: Session, run: RunIdentity, present: set[datetime.date], settings: Settings) -> None:
     """A gap whose first day has data by now is no incident any more; what is left of it is one of its own."""
     for row in session.rows(statement("daily_series_open_gaps"), [run.source]):
         days = [datetime.date.fromisoformat(day) for day in json.loads(row["evidence"]).get("days", [])]
         if days and days[0] in present:
-            resolve_incident(session, run.run_id, _incident(run, [_missing(run, days)]))
+            resolve_incident(session, run.run_id, _incident(run, [_missing(run, days)], settings))
 
 
 # Values of days -----------------------------------------------------------------------------------------------------
@@ -351,7 +359,7 @@ def _strange_days(
         rows.setdefault(key, []).append(row)
     source_days = [columns["date_day"][row] for row in rows.get(("source", ""), [])]
     newest = source_days[-1] if source_days else None
-    labels = calendar.labels() | dict.fromkeys(whole, "closed")
+    labels = calendar.labels() | dict.fromkeys(whole | calendar.wrong, "closed")
     found: list[_Finding] = []
     series = 0
     for (kind, segment), places in rows.items():
@@ -376,7 +384,7 @@ def _strange_days(
             for finding in model.findings(days, values, name[0].upper() + name[1:]).to_pylist():
                 day = finding["day"]
                 is_lost = day in calendar.kinds and calendar.kinds[day] == "promotion"
-                if day not in judged or day in whole or (day in calendar.kinds and not is_lost):
+                if day not in judged or day in whole | calendar.wrong or (day in calendar.kinds and not is_lost):
                     continue
                 # A source's own missing days are judged by which days it has, and a day that may grow is not too low.
                 if finding["kind"] == DAY_MISSING and (kind == "source" or day not in source_days):
@@ -419,10 +427,66 @@ def _number_text(value: float | None) -> str | None:
     return None if value is None else f"{round(Decimal(str(value)), 4).normalize():f}"
 
 
+# Drift ------------------------------------------------------------------------------------------------------------
+
+
+def _drift(
+    session: Session,
+    run: RunIdentity,
+    first: datetime.date,
+    newest: datetime.date,
+    judged: set[datetime.date],
+    settings: Settings,
+) -> tuple[list[_Finding], list[str]]:
+    """Drift of prices and mixes in the weeks of judged days that are over; and what was off, and why."""
+    week = datetime.timedelta(days=7)
+    weeks = {day - datetime.timedelta(days=day.weekday()) for day in judged}
+    over = {one for one in weeks if one + week <= newest}
+    if not over:
+        return [], []
+    from detectors.drift import MixDrift, PriceIndexDrift
+
+    # A week that began before the first day would look like a small one.
+    begin = first + datetime.timedelta(days=-first.weekday() % 7)
+    span = [run.source, str(begin), str(max(over) + week - datetime.timedelta(days=1))]
+    prices = session.arrow(statement("daily_series_prices"), span)
+    found = []
+    for currency in sorted(set(prices["currency"].to_pylist())):
+        chosen = prices.filter([one == currency for one in prices["currency"].to_pylist()])
+        findings = PriceIndexDrift().findings(chosen, f"{run.source} in {currency}")
+        found += [_drifted(run, one, f" in {currency}") for one in findings.to_pylist() if one["period"] in over]
+    mixes = MixDrift(use_alibi=settings.use_alibi_detect)
+    counts = session.arrow(statement("daily_series_mixes"), span)
+    found += [_drifted(run, one, "") for one in mixes.findings(counts, run.source).to_pylist()]
+    return found, mixes.notes
+
+
+def _drifted(run: RunIdentity, finding: dict[str, Any], where: str) -> _Finding:
+    at = finding["reason"].rfind("Check ")
+    series = finding["series"] + where
+    # Each rise of an index is one incident; a mix that has shifted stays the same one.
+    cause = f"{series} {finding['direction']} since {finding['since']}" if finding["kind"] == "price_drift" else series
+    return _Finding(
+        kind=finding["kind"],
+        severity=finding["severity"],
+        score=finding["score"],
+        subject=run.source,
+        measure=series,
+        first_day=finding["since"],
+        last_day=finding["period"] + datetime.timedelta(days=6),
+        direction=finding["direction"],
+        observed=_number_text(finding["observed"]),
+        expected=_number_text(finding["expected"]),
+        reason=finding["reason"],
+        what_to_do=finding["reason"][at:],
+        cause=cause,
+    )
+
+
 # Incidents ----------------------------------------------------------------------------------------------------------
 
 
-def _incidents(run: RunIdentity, found: Sequence[_Finding]) -> list[Incident]:
+def _incidents(run: RunIdentity, found: Sequence[_Finding], settings: Settings) -> list[Incident]:
     """One incident a cause; without a cause of their own, findings of one day and direction are one incident.
 
     The whole source speaks for its segments: they are evidence of its incident.
@@ -430,10 +494,10 @@ def _incidents(run: RunIdentity, found: Sequence[_Finding]) -> list[Incident]:
     groups: dict[str, list[_Finding]] = {}
     for finding in found:
         groups.setdefault(finding.cause or f"{finding.first_day} {finding.direction}", []).append(finding)
-    return [_incident(run, members) for members in groups.values()]
+    return [_incident(run, members, settings) for members in groups.values()]
 
 
-def _incident(run: RunIdentity, members: Sequence[_Finding]) -> Incident:
+def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings) -> Incident:
     main = min(
         members,
         key=lambda one: (one.subject != run.source, -_SEVERITIES.index(one.severity), -one.score, one.measure),
@@ -465,16 +529,14 @@ def _incident(run: RunIdentity, members: Sequence[_Finding]) -> Incident:
         currency=main.currency if money else None,
         findings=len(members),
         source_file=main.source_file,
-        started_at=_midnight(main.first_day),
-        ended_at=_midnight(main.last_day + datetime.timedelta(days=1)),
+        started_at=_midnight(main.first_day, settings),
+        ended_at=_midnight(main.last_day + datetime.timedelta(days=1), settings),
         what_to_do=main.what_to_do,
         gate="note" if severity == "note" else "alert",
     )
 
 
 def _anomaly_row(run: RunIdentity, finding: _Finding, settings: Settings) -> dict[str, Any]:
-    zone = ZoneInfo(settings.shop_timezone)
-    start = datetime.datetime.combine(finding.first_day, datetime.time(), zone)
     return {
         "anomaly_id": finding.anomaly_id(run.source),
         "run_id": run.run_id,
@@ -490,12 +552,12 @@ def _anomaly_row(run: RunIdentity, finding: _Finding, settings: Settings) -> dic
         "detected_at": ledger.utc_now(),
         "source_system": run.source,
         "currency": finding.currency,
-        "ordered_at": ledger.utc_text(start),
+        "ordered_at": ledger.utc_text(_midnight(finding.first_day, settings)),
     }
 
 
-def _midnight(day: datetime.date) -> datetime.datetime:
-    return datetime.datetime.combine(day, datetime.time())
+def _midnight(day: datetime.date, settings: Settings) -> datetime.datetime:
+    return datetime.datetime.combine(day, datetime.time(), ZoneInfo(settings.shop_timezone))
 
 
 def _span(first: datetime.date, last: datetime.date) -> list[datetime.date]:
