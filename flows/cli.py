@@ -7,27 +7,34 @@ what came in was refused (see `customer-analytics quarantine list`).
 from __future__ import annotations
 
 import codecs
-import csv
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from decimal import Decimal
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
+
+from flows.cli_incidents import app as incidents_app
+from flows.cli_output import (
+    EXIT_FAILED,
+    EXIT_REFUSED_INPUT,
+    EXIT_WRONG_USE,
+    OutputFormat,
+    configured_settings,
+    err,
+    explained,
+    out,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     from flows.results import RunSummary
@@ -35,17 +42,11 @@ if TYPE_CHECKING:
     from flows.steps.forgetting import ForgetSummary
     from flows.streams.consumer import StreamProgress
 
-EXIT_FAILED = 1
-EXIT_WRONG_USE = 2
-EXIT_REFUSED_INPUT = 3
-
 STATUS_LOG_SECONDS = 10.0
 """Between two status lines of `stream` in the log."""
 
 ID_SHOWN = 12
 """Characters of a quarantine id in a table; commands take a beginning of an id too."""
-NARROWEST_COLUMN = 8
-"""Characters that a table's column needs on average to be readable; rows with more columns are shown as records."""
 BYTES_SHOWN = 64 * 1024
 """Bytes of a quarantine entry that `show` prints."""
 KEPT_SHOWN = 20
@@ -62,13 +63,7 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(help="What was refused, with its bytes, place and reason.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
-incidents_app = typer.Typer(
-    help="What people must know of: lost records, re-created streams, lag.", no_args_is_help=True
-)
 app.add_typer(incidents_app, name="incidents")
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Engine(StrEnum):
@@ -79,58 +74,9 @@ class Engine(StrEnum):
     airflow = "airflow"
 
 
-class OutputFormat(StrEnum):
-    """How rows are written."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-
-
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-def _settings() -> Settings:
-    from flows.settings import load_settings
-
-    return load_settings()
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors a user can act on into one line on stderr; others keep their traceback."""
-
-    @wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from pydantic import ValidationError
-
-        try:
-            return command(*args, **kwargs)
-        except typer.Exit:
-            raise
-        except ValidationError as error:
-            for problem in error.errors():
-                name = "CUSTOMER_ANALYTICS_" + "_".join(str(part) for part in problem["loc"]).upper()
-                err.print(f"[red]error:[/] setting {name}: {problem['msg']}", markup=True)
-            raise typer.Exit(EXIT_WRONG_USE) from None
-        except ValueError as error:
-            err.print("[red]error:[/]", str(error))
-            raise typer.Exit(EXIT_WRONG_USE) from None
-        except (RuntimeError, OSError) as error:
-            err.print("[red]error:[/]", str(error))
-            raise typer.Exit(EXIT_FAILED) from None
-        except Exception as error:
-            if type(error).__module__.startswith("snowflake.connector"):
-                err.print("[red]error:[/] warehouse:", str(error))
-                raise typer.Exit(EXIT_FAILED) from None
-            raise
-
-    return wrapper
 
 
 def _configure_logging(settings: Settings, *, verbose: bool) -> None:
@@ -162,14 +108,14 @@ def _root() -> None:
 
 
 @app.command()
-@_explained
+@explained
 def up(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this service; may be repeated.")] = None,
 ) -> None:
     """Start the local services that the settings ask for: warehouse, Kafka broker, Kinesis and S3."""
     from warehouse.local.services import registered_services, start_service
 
-    settings = _settings()
+    settings = configured_settings()
     for name in only or ():
         if name not in registered_services():
             raise ValueError(f"--only {name}: there is no such service; choose of {', '.join(registered_services())}")
@@ -182,12 +128,12 @@ def up(
 
 
 @app.command()
-@_explained
+@explained
 def down() -> None:
     """Stop the local services of this home folder. Broker and Kinesis keep nothing; the warehouse keeps everything."""
     from warehouse.local.services import AWS, BROKER, registered_services, service_status, stop_service
 
-    home = _settings().home
+    home = configured_settings().home
     forgetful = [item.name for item in service_status(home) if item.name in (AWS, BROKER) and item.state == "running"]
     for name in registered_services():
         status = stop_service(name, home)
@@ -200,18 +146,18 @@ def down() -> None:
 
 
 @app.command()
-@_explained
+@explained
 def status(
     output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
 ) -> None:
     """Show the local services: state, host, port, pid."""
     from warehouse.local.services import service_status, status_as_dict
 
-    _write_rows([status_as_dict(item) for item in service_status(_settings().home)], output)
+    write_rows([status_as_dict(item) for item in service_status(configured_settings().home)], output)
 
 
 @app.command()
-@_explained
+@explained
 def migrate(
     everything: Annotated[bool, typer.Option("--all", help="Apply every file again, changed or not.")] = False,
 ) -> None:
@@ -221,7 +167,7 @@ def migrate(
     from flows.steps.transformation import fill_dim_date
     from warehouse.migrations import migrate as apply_ddl
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=False)
     with open_session(settings) as session:
         applied = apply_ddl(
@@ -236,7 +182,7 @@ def migrate(
 
 
 @app.command()
-@_explained
+@explained
 def generate(
     customers: Annotated[int, typer.Option(min=1, help="Customers with an account.")] = 2000,
     products: Annotated[int, typer.Option(min=1, help="Products in the catalogue.")] = 500,
@@ -318,7 +264,7 @@ def generate(
         raise ValueError("--live, --rate, --events and --seconds are about clicks; add --clicks, or leave them out")
     from warehouse.sample import generate_shop
 
-    folder = out_folder or _settings().home / "landing" / "shop"
+    folder = out_folder or configured_settings().home / "landing" / "shop"
     summary = generate_shop(folder, **shop, truth=truth)  # type: ignore[arg-type]
     out.print(f"{summary.orders:,} orders, {summary.lines:,} order lines in {folder}")
 
@@ -347,7 +293,7 @@ def _play_clicks(
     from flows.streams.source import StreamError, open_publisher, transports
     from warehouse.sample import ClickStream
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=False)
     if transport not in transports():
         raise ValueError(f"--to {transport}: there is no such transport; choose one of {', '.join(transports())}")
@@ -432,7 +378,7 @@ def _play_status() -> Iterator[Callable[[Any], None] | None]:
 
 
 @app.command()
-@_explained
+@explained
 def run(
     source: Annotated[str, typer.Option(help="Source mapping, by name (warehouse/sources).")] = "shop",
     landing: Annotated[
@@ -446,7 +392,7 @@ def run(
     """Run the whole pipeline: ingest what has landed, transform, check, report."""
     from flows.steps.runs import landing_url, new_run_id, parse_start
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=verbose)
     os.environ["CUSTOMER_ANALYTICS_ENGINE"] = engine.value
     os.environ["CUSTOMER_ANALYTICS_HOME"] = str(settings.home)
@@ -554,7 +500,7 @@ class _Bars:
 
 
 @app.command()
-@_explained
+@explained
 def stream(
     transport: Annotated[str, typer.Option("--source", help="What carries the clicks: kafka or kinesis.")] = "kafka",
     mapping: Annotated[str, typer.Option(help="Source mapping whose clicks they are (warehouse/sources).")] = "shop",
@@ -570,7 +516,7 @@ def stream(
     from flows.steps.streaming import click_mapping, consume_stream
     from flows.streams.source import StreamError, transports
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=verbose)
     os.environ["CUSTOMER_ANALYTICS_HOME"] = str(settings.home)
     if transport not in transports():
@@ -628,7 +574,7 @@ def _stream_status(transport: str) -> Iterator[Callable[[StreamProgress], None]]
 
 
 @app.command()
-@_explained
+@explained
 def query(
     sql: Annotated[str, typer.Argument(help="One statement, in Snowflake's SQL.")],
     output: Annotated[OutputFormat, typer.Option("--format", help="How to write the rows.")] = OutputFormat.table,
@@ -636,18 +582,18 @@ def query(
     """Ask the warehouse."""
     from flows.connections import open_session
 
-    with open_session(_settings()) as session:
-        _write_rows(session.rows(sql), output)
+    with open_session(configured_settings()) as session:
+        write_rows(session.rows(sql), output)
 
 
 @app.command()
-@_explained
+@explained
 def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     run_id: Annotated[str, typer.Option(help="Of which run; the latest by default.")] = "",
 ) -> None:
     """Say where the report of a run is."""
-    folder = _settings().home / "reports"
+    folder = configured_settings().home / "reports"
     found = sorted(folder.glob(f"{run_id or '*'}.html"), key=lambda path: path.stat().st_mtime)
     if not found:
         err.print(f"no report in {folder}; run `customer-analytics run` first")
@@ -658,7 +604,7 @@ def report(
 
 
 @app.command()
-@_explained
+@explained
 def docs(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0: any that is free.")] = 0,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve it, or only build it.")] = True,
@@ -673,7 +619,7 @@ def docs(
 
     from flows.documentation import build_documentation, documentation_folder, serving
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=False)
     with serving(documentation_folder(settings), port) if serve else nullcontext() as address:
         with Status("docs: asking the warehouse what it has …", console=err):
@@ -698,7 +644,7 @@ def docs(
 
 
 @app.command("forget-customer")
-@_explained
+@explained
 def forget_customer(
     ids: Annotated[
         list[str], typer.Argument(help="Customer ids, as in MARTS.DIM_CUSTOMERS.", metavar="CUSTOMER_ID...")
@@ -717,7 +663,7 @@ def forget_customer(
 
     from flows.steps.forgetting import forget_customers
 
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=verbose)
 
     def forget(*, is_trial: bool) -> ForgetSummary:
@@ -766,7 +712,7 @@ def _show_forgotten(summary: ForgetSummary) -> None:
 
 
 @quarantine_app.command("list")
-@_explained
+@explained
 def quarantine_list(
     source: Annotated[str, typer.Option(help="Only of this source.")] = "",
     reason: Annotated[str, typer.Option(help="Only refused for this (a reason code).")] = "",
@@ -781,7 +727,7 @@ def quarantine_list(
 
     if state not in ("", "open", "replayed"):
         raise ValueError(f"--state {state}: there is no such state; choose open or replayed")
-    settings = _settings()
+    settings = configured_settings()
     with open_session(settings) as session:
         require_migrated(session, settings)
         rows = session.rows(statement("list_quarantine"), [source, reason, state, most])
@@ -792,13 +738,13 @@ def quarantine_list(
             | {"id": row["id"][:ID_SHOWN], "detected_at": row["detected_at"].replace(microsecond=0)}
             for row in rows
         ]
-    _write_rows(rows, output)
+    write_rows(rows, output)
     if output is OutputFormat.table and total > len(rows):
         err.print(f"{len(rows)} of {total} entries; --most shows more")
 
 
 @quarantine_app.command("show")
-@_explained
+@explained
 def quarantine_show(
     entry: Annotated[str, typer.Argument(help="Id, as `list` shows it.")],
     raw: Annotated[bool, typer.Option("--raw", help="Write its bytes alone, as they came, to stdout.")] = False,
@@ -808,7 +754,7 @@ def quarantine_show(
     from flows.connections import open_lake, open_session
     from flows.quarantine import QuarantineError, describe_entry, find_entries, read_value, require_migrated
 
-    settings = _settings()
+    settings = configured_settings()
     lake = open_lake(settings)
     if to is not None and to.exists():
         raise ValueError(f"--to {to}: there is such a file already; name another one, or remove it")
@@ -837,7 +783,7 @@ def quarantine_show(
 
 
 @quarantine_app.command("replay")
-@_explained
+@explained
 def quarantine_replay(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them.")] = None,
     source: Annotated[str, typer.Option(help="With --all: only of this source.")] = "",
@@ -863,7 +809,7 @@ def quarantine_replay(
         raise ValueError("--source and --reason narrow --all; with ids they say nothing")
     if fixed is not None and not fixed.is_file():
         raise ValueError(f"--fixed {fixed}: there is no such file")
-    settings = _settings()
+    settings = configured_settings()
     _configure_logging(settings, verbose=verbose)
     selection = Selection(ids=ids or (), everything=everything, source=source, reason_code=reason)
     with Status("quarantine: looking …", console=err) as status:
@@ -884,7 +830,7 @@ def quarantine_replay(
         out.print(f"{summary.kept:,} stay in quarantine:")
         rows = [entry.model_dump(exclude={"kind"}) for entry in summary.kept_entries[:KEPT_SHOWN]]
         shown = [{name.removeprefix("entry_"): _visible(value) for name, value in row.items()} for row in rows]
-        _write_rows([{**row, "id": row["id"][:ID_SHOWN]} for row in shown], OutputFormat.table)
+        write_rows([{**row, "id": row["id"][:ID_SHOWN]} for row in shown], OutputFormat.table)
         if summary.kept > len(shown):
             out.print(f"… and {summary.kept - len(shown):,} more: customer-analytics quarantine list --state open")
         raise typer.Exit(EXIT_REFUSED_INPUT)
@@ -903,82 +849,6 @@ def _visible(value: Any) -> Any:  # noqa: ANN401 - anything a row holds
     if not isinstance(value, str):
         return value
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value)
-
-
-@incidents_app.command("list")
-@_explained
-def incidents_list(
-    state: Annotated[str, typer.Option(help="Only in this state: open, acknowledged, resolved, dismissed.")] = "",
-    output: Annotated[OutputFormat, typer.Option("--format", help="How to write it.")] = OutputFormat.table,
-    most: Annotated[int, typer.Option("--most", min=1, help="Incidents shown.")] = 100,
-) -> None:
-    """List incidents, seen last first."""
-    from flows.connections import open_session
-    from warehouse.session import statement
-
-    with open_session(_settings()) as session:
-        rows = session.rows(statement("list_incidents"), [state, state, most])
-    if output is not OutputFormat.table or not rows:
-        _write_rows(rows, output)
-        return
-    for row in rows:  # sentences: a column would be too narrow for them
-        out.print(
-            f"{row['incident'][:12]}  {row['severity']}, {row['state']}: {row['kind']} of {row['subject']}, seen "
-            f"{row['seen']} times, last {row['last_seen_at']:%Y-%m-%d %H:%M} UTC",
-            markup=False,
-        )
-        out.print(Padding(escape(row["reason"]), (0, 0, 1, 4)), soft_wrap=False)
-
-
-def _write_rows(rows: list[dict[str, Any]], output: OutputFormat) -> None:
-    if output is OutputFormat.json:
-        encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
-        plain = [{name: _whole(value) for name, value in row.items()} for row in rows]
-        sys.stdout.write(encoder.encode(plain).decode() + "\n")
-    elif output is OutputFormat.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        if rows:
-            writer.writerow(rows[0])
-        writer.writerows([_text(value) for value in row.values()] for row in rows)
-    elif not rows:
-        out.print("no rows")
-    elif len(rows[0]) * NARROWEST_COLUMN > out.width:
-        for place, row in enumerate(rows, start=1):
-            if len(rows) > 1:
-                out.rule(f"row {place}", align="left", style="dim")
-            record = Table.grid(padding=(0, 2))
-            for name, value in row.items():
-                record.add_row(Text(name, style="bold"), Text(_text(value)))
-            out.print(record)
-    else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, value in rows[0].items():
-            table.add_column(
-                name,
-                overflow="fold",
-                justify="right" if isinstance(value, int | float | Decimal) else "left",
-                no_wrap=name == "id",  # one copies it
-            )
-        for row in rows:
-            table.add_row(*(_text(value) for value in row.values()))
-        out.print(table, markup=False)
-
-
-def _whole(value: object) -> object:
-    """Whole decimals as integers, other decimals without trailing zeros, both exact; bytes in hexadecimal."""
-    if isinstance(value, bytes | bytearray):
-        return bytes(value).hex()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else value.normalize()
-    return value
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from flows.connections import open_session
 from flows.results import AnomalySummary, RunIdentity
 from flows.settings import Settings
+from flows.steps.grouping_findings import Group, group_findings
 from flows.steps.watching_series import watch_series
 from warehouse import ledger
-from warehouse.session import statement
+from warehouse.incidents import record_incidents
+from warehouse.session import Session, statement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,8 +31,9 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
 
     They are taken in whole months, a few months at a time; each part is judged by what was known before it began, so
     that no line is part of its own baseline. Only where there is next to no history (a first load) a part has to be
-    judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, then the files to
-    QUALITY.SCORED_FILES: a run that dies in between is repeated with the same result.
+    judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, together with their
+    incidents; then the files to QUALITY.SCORED_FILES: a run that dies in between is repeated with the same result.
+    Lines of confirmed incidents are in no baseline; what was dismissed is expected from then on.
     """
     from detectors import OrderAnomalyModel
 
@@ -38,6 +41,12 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
     scored = critical = findings = 0
     money: dict[str, Decimal] = {}
     with open_session(settings) as session:
+        dismissed = session.rows(statement("dismissed_findings"), [run.source])
+        known = session.arrow(statement("known_price_levels"), [run.source])
+        lines_of_files = {
+            row["source_file"]: int(row["order_lines"])
+            for row in session.rows(statement("lines_of_scored_files"), [run.source])
+        }
         months = session.rows(statement("months_to_score"), [run.source])
         for period in _periods(months, settings.detector_fits):
             history = session.arrow(
@@ -50,11 +59,19 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
             model = OrderAnomalyModel(
                 budget_per_100k=settings.anomaly_budget_per_100k, use_alibi=settings.use_alibi_detect
             )
-            model.fit(history if history.num_rows >= MINIMUM_HISTORY_ROWS else batch)
+            model.fit(history if history.num_rows >= MINIMUM_HISTORY_ROWS else batch, known_price_levels=known)
             found = model.findings(batch)
-            rows = _anomaly_rows(run, batch, found, ledger.utc_now())
+            rows = _without_dismissed(_anomaly_rows(run, batch, found, ledger.utc_now()), dismissed)
+            groups = group_findings(
+                run.source,
+                rows,
+                lines_of_files,
+                usual_share=settings.anomaly_budget_per_100k / 100_000,
+                reporting_currency=settings.reporting_currency,
+                dismissed={row["incident_id"] for row in dismissed},
+            )
             with session.transaction():
-                ledger.save_json(session, "save_anomalies", rows)
+                _save(session, run, rows, groups)
             notes.extend(note for note in model.notes if note not in notes)
             scored += batch.num_rows
             findings += len(rows)
@@ -112,10 +129,35 @@ def _anomaly_rows(run: RunIdentity, batch: pa.Table, found: pa.Table, detected_a
                 "product_id": line["product_id"],
                 "customer_id": line["customer_id"],
                 "currency": line["currency"],
+                "source_file": line["source_file"],
+                "exchange_rate": line["exchange_rate"],
                 "ordered_at": line["ordered_at"].isoformat(sep=" "),
             }
         )
     return rows
+
+
+def _without_dismissed(rows: list[dict[str, Any]], dismissed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings without those that say of a product what somebody said is right."""
+    right = {(row["kind"], row["product_id"], row["observed"]) for row in dismissed}
+    return [row for row in rows if (row["kind"], row["product_id"], row["observed"]) not in right]
+
+
+def _save(session: Session, run: RunIdentity, rows: list[dict[str, Any]], groups: list[Group]) -> None:
+    ledger.save_json(session, "save_anomalies", rows)
+    record_incidents(session, run.run_id, [group.incident for group in groups])
+    members = [
+        {
+            "incident_id": group.incident.incident_id,
+            "anomaly_id": rows[place]["anomaly_id"],
+            "order_line_key": rows[place]["order_line_key"],
+            "run_id": run.run_id,
+        }
+        for group in groups
+        for place in group.members
+    ]
+    ledger.save_json(session, "save_incident_findings", members)
+    session.execute(statement("count_incident_findings"), [run.run_id])
 
 
 def _text(value: float | Decimal | str | None) -> str | None:

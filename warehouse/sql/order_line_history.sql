@@ -1,4 +1,5 @@
--- The latest order lines before a moment: what detectors learn from. Bound: 1. source, 2. moment, 3. most rows.
+-- The latest order lines before a moment: what detectors learn from, without those that somebody confirmed are wrong.
+-- Bound: 1. source, 2. moment, 3. most rows.
 select
     facts.order_id,
     facts.line_number,
@@ -9,6 +10,7 @@ select
     facts.currency,
     facts.country,
     facts.ordered_at,
+    facts.source_file,
     -- A sale that was cancelled or returned in place still has the quantity of a sale.
     facts.is_returned and facts.returned_amount = 0 as is_returned
 from marts.fact_orders as facts
@@ -18,5 +20,13 @@ where
     facts.source_system = ?
     and facts.ordered_at < cast(? as timestamp_ntz)
     and facts.is_merchandise
+    and facts.order_line_key not in (
+        select members.order_line_key
+        from quality.incident_findings as members
+        inner join quality.incidents as incidents on members.incident_id = incidents.incident_id
+        where
+            incidents.is_confirmed
+            and members.order_line_key is not null
+    )
 order by facts.ordered_at desc, facts.order_line_key asc
 limit ?

@@ -10,6 +10,8 @@ select
     facts.currency,
     facts.country,
     facts.ordered_at,
+    facts.source_file,
+    facts.exchange_rate,
     -- A sale that was cancelled or returned in place still has the quantity of a sale.
     facts.is_returned and facts.returned_amount = 0 as is_returned
 from marts.fact_orders as facts
