@@ -503,7 +503,8 @@ def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings)
         key=lambda one: (one.subject != run.source, -_SEVERITIES.index(one.severity), -one.score, one.measure),
     )
     severity = max((one.severity for one in members), key=_SEVERITIES.index)
-    money = [one.money_at_risk for one in members if one.money_at_risk is not None and one.subject == main.subject]
+    dear = [one for one in members if one.money_at_risk is not None and one.subject == main.subject]
+    dearest = max(dear, key=lambda one: one.money_at_risk or 0, default=None)
     others = sorted({f"{one.measure} of {one.subject}" for one in members if one is not main})
     also = (
         f" Also strange that day: {', '.join(others[:6])}{' and others' if len(others) > 6 else ''}." if others else ""
@@ -525,8 +526,8 @@ def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings)
             "also": others,
         },
         score=max(one.score for one in members),
-        money_at_risk=max(money) if money else None,
-        currency=main.currency if money else None,
+        money_at_risk=dearest.money_at_risk if dearest else None,
+        currency=dearest.currency if dearest else None,
         findings=len(members),
         source_file=main.source_file,
         started_at=_midnight(main.first_day, settings),
