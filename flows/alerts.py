@@ -124,19 +124,27 @@ def _paragraph(place: int, row: Mapping[str, Any]) -> list[str]:
         lines.append(f"   {text[:1].upper()}{text[1:]}.")
     if row["what_to_do"] and str(row["what_to_do"]) not in reason:
         lines.append(f"   What to do: {row['what_to_do']}")
-    return [*lines, f"   {commands(row)}"]
+    choices = " · ".join(f"{what_for}: {command}" for what_for, command in commands(row))
+    return [*lines, f"   {choices[:1].upper()}{choices[1:]}"]
 
 
-def commands(row: Mapping[str, Any]) -> str:
-    """The commands by which a person decides an incident (`incident_id, gate, findings`), one line."""
-    short = _short(row)
-    see = f"See it: customer-analytics incidents show {short}"
+def commands(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a person can do about an incident (`incident_id, gate, findings`, and `is_confirmed` where it is known):
+    what for, and the command."""
+    command, short = "customer-analytics incidents", _short(row)
+    choices = [("see it", f"{command} show {short}")]
     if not row["findings"] and row["gate"] != "hold":
-        return f"{see} · being looked after: customer-analytics incidents acknowledge {short}"
-    return (
-        f"{see} · it is wrong: customer-analytics incidents confirm {short} · it is right: "
-        f"customer-analytics incidents dismiss {short}"
-    )
+        return [*choices, ("somebody looks after it", f"{command} acknowledge {short}")]
+    if row.get("is_confirmed"):
+        choices.append(("it is put right", f"{command} resolve {short}"))
+    else:
+        choices += [
+            ("it is an error", f"{command} confirm {short}"),
+            ("it is as it should be", f"{command} dismiss {short}"),
+        ]
+    if row["gate"] == "hold":
+        choices.append(("let it into the marts", f"{command} release {short}"))
+    return choices
 
 
 def _short(row: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flows.reporting.contents import Finding, Trend
+    from flows.reporting.contents import Finding, Series, Trend
 
 POINTS_PER_INCH = 72
 LOGARITHMIC_FROM = 20
@@ -204,6 +205,45 @@ def finding_chart(finding: Finding, name: str) -> str:
         _date_axis(axes, SMALL, first - pad, last + pad)
         if logarithmic:
             _logarithmic_labels(axes)
+        return _svg(figure, name)
+
+
+def series_chart(series: Series, name: str) -> str:
+    """A daily series, a dot a day, with the days of the incident shaded and marked; days without lines are nought.
+
+    Args:
+        series: the days and the incident's span.
+        name: unique on the page; ids inside the drawing are made of it.
+    """
+    import numpy as np
+    from matplotlib.dates import date2num
+
+    values = dict(series.days)
+    first, last = series.days[0][0].toordinal(), max(series.days[-1][0], series.last_day).toordinal()
+    days = [date.fromordinal(number) for number in range(min(first, series.first_day.toordinal()), last + 1)]
+    heights = np.array([values.get(day, np.nan) for day in days])
+    places = np.array([float(date2num(day)) for day in days])
+    is_inside = np.array([series.first_day <= day <= series.last_day for day in days])
+    with _figure(SMALL, name) as (figure, axes):
+        _value_axis(axes, min(float(np.nanmin(heights)), 0.0), float(np.nanmax(heights)))
+        axes.axvspan(
+            float(date2num(series.first_day)) - 0.5, float(date2num(series.last_day)) + 0.5, color=HOLIDAY, zorder=0
+        )
+        axes.bar(places[~is_inside], np.nan_to_num(heights[~is_inside]), width=0.8, color=DAILY, linewidth=0, zorder=2)
+        axes.bar(places[is_inside], np.nan_to_num(heights[is_inside]), width=0.8, color=CRITICAL, linewidth=0, zorder=3)
+        axes.plot(
+            places[is_inside],
+            np.nan_to_num(heights[is_inside]),
+            linestyle="none",
+            marker="v",
+            markersize=9,
+            markeredgewidth=1.2,
+            markeredgecolor=PAPER,
+            color=CRITICAL,
+            zorder=5,
+            clip_on=False,
+        )
+        _date_axis(axes, SMALL, places[0] - 1, places[-1] + 1)
         return _svg(figure, name)
 
 

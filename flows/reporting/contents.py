@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
@@ -41,6 +41,16 @@ FUNNEL_ROWS_SHOWN = 12
 PARTITIONS_SHOWN = 16
 INCIDENTS_SHOWN = 10
 STREAM_RUNS_SHOWN = 8
+SERIES_DAYS_BEFORE, SERIES_DAYS_AFTER = 90, 30
+"""Of a series around the days that an incident is about."""
+SERIES_COLUMNS = {
+    "order_lines": "Order lines",
+    "orders": "Orders",
+    "revenue": "Revenue",
+    "average_price": "Average price",
+    "unknown_customer_rate": "Share of lines without a known customer",
+}
+"""Columns of `daily_series.sql`, and what people call them."""
 KPI_DAYS = 28
 """Four whole weeks: each weekday counts the same in what is compared."""
 COHORTS_SHOWN = 13
@@ -105,6 +115,54 @@ class Finding:
     expected: Decimal | None
     history: list[Row]
     """Stretches of days, as `report_finding_history.sql` gives them."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A daily series around the days that an incident is about."""
+
+    name: str
+    of: str
+    """`country Germany`; empty for the whole source."""
+    days: list[tuple[date, float]]
+    """Days that have lines, oldest first."""
+    first_day: date
+    last_day: date
+    """Of the incident."""
+
+
+@dataclass(frozen=True)
+class IncidentStory:
+    """One incident with its evidence."""
+
+    row: Row
+    finding: Finding | None
+    """The gravest order line under it."""
+    series: Series | None
+    held: list[Row]
+    """`currency, order_lines, net_amount` of what is held because of it."""
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """What waits for a decision, and how detection has done on this source so far."""
+
+    stories: list[IncidentStory]
+    count: int
+    critical_count: int
+    note_count: int
+    """Open ones that alert nobody."""
+    by_state: dict[str, int]
+    """Alerting incidents."""
+    held: list[Row]
+    """`incident_id, currency, order_lines, net_amount`."""
+    scorecard: list[Row]
+    load: Row
+
+    @property
+    def held_lines(self) -> int:
+        """Order lines that are held; one held by two incidents counts twice."""
+        return sum(int(row["order_lines"]) for row in self.held)
 
 
 @dataclass(frozen=True)
@@ -224,6 +282,7 @@ class Contents:
     versions: list[tuple[str, str]]
     places: list[tuple[str, str]]
     business: Business
+    incidents: Incidents
     rejected_of_run: int = field(default=0)
     clicks: Clicks | None = field(default=None)
     """None where the source has never had a stream."""
@@ -256,6 +315,7 @@ def gather(
     finished_at = ledger.get("finished_at")
     quarantined = sum(int(row["rows_quarantined_of_run"]) for row in flow_of_rows)
     clicks = _clicks(session, run, settings, written_at)
+    incidents = _incidents(session, run, written_at)
     return Contents(
         run_id=run.run_id,
         source=run.source,
@@ -277,6 +337,7 @@ def gather(
             money,
             clicks,
             unconverted=business.lines_without_exchange_rate,
+            incidents=incidents,
         ),
         files=files,
         flow_of_rows=flow_of_rows,
@@ -293,6 +354,7 @@ def gather(
         rejected_of_run=int(rejects[0]["all_rejected_lines_of_run"]) if rejects else 0,
         clicks=clicks,
         business=business,
+        incidents=incidents,
         trends=trends,
         currencies=currencies,
         currency_count=int(currencies[0]["all_currencies"]) if currencies else 0,
@@ -491,7 +553,11 @@ def _finding_total(session: Session, run: RunIdentity) -> Row:
 
 
 def _findings(session: Session, run: RunIdentity) -> list[Finding]:
-    rows = session.rows(statement("report_gravest_findings"), [run.run_id, FINDINGS_SHOWN])
+    return _with_history(session, run, session.rows(statement("report_gravest_findings"), [run.run_id, FINDINGS_SHOWN]))
+
+
+def _with_history(session: Session, run: RunIdentity, rows: Sequence[Row]) -> list[Finding]:
+    """Findings with what the other sales of their products look like."""
     wanted = [
         {
             "anomaly_id": row["anomaly_id"],
@@ -518,6 +584,54 @@ def _findings(session: Session, run: RunIdentity) -> list[Finding]:
     ]
 
 
+def _incidents(session: Session, run: RunIdentity, written_at: datetime) -> Incidents:
+    rows = session.rows(statement("report_incidents"), [run.source, INCIDENTS_SHOWN])
+    wanted = json.dumps([{"incident_id": row["incident_id"]} for row in rows])
+    gravest = session.rows(statement("report_incident_findings"), [wanted]) if rows else []
+    findings = {finding.row["incident_id"]: finding for finding in _with_history(session, run, gravest)}
+    has_gate = bool(session.scalar(statement("report_has_held_lines")))
+    held = session.rows(statement("report_held_lines"), [run.source]) if has_gate else []
+    states = session.rows(statement("report_incident_states"), [run.source])
+    until = written_at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return Incidents(
+        stories=[
+            IncidentStory(
+                row=row,
+                finding=findings.get(row["incident_id"]),
+                series=_series(session, run, row) if row["incident_id"] not in findings else None,
+                held=[part for part in held if part["incident_id"] == row["incident_id"]],
+            )
+            for row in rows
+        ],
+        count=int(rows[0]["all_incidents"]) if rows else 0,
+        critical_count=int(rows[0]["all_critical_incidents"]) if rows else 0,
+        note_count=sum(int(row["incidents"]) for row in states if row["state"] == "open" and not row["is_alerting"]),
+        by_state={row["state"]: int(row["incidents"]) for row in states if row["is_alerting"]},
+        held=held,
+        scorecard=session.rows(statement("report_scorecard"), [run.source, KINDS_SHOWN]),
+        load=session.rows(statement("report_detection_load"), [*[run.source] * 4, until])[0],
+    )
+
+
+def _series(session: Session, run: RunIdentity, incident: Row) -> Series | None:
+    """The daily series an incident is about; None where it is about no days, or there is nothing to draw."""
+    first, last = incident["first_day"], incident["last_day"]
+    if incident["series"] is None or first is None or last is None:
+        return None
+    column = incident["series"] if incident["series"] in SERIES_COLUMNS else "order_lines"
+    suffix = f" of {run.source}"
+    of = str(incident["subject"]).removesuffix(suffix) if str(incident["subject"]).endswith(suffix) else ""
+    kind, _, segment = of.partition(" ")
+    span = [first - timedelta(days=SERIES_DAYS_BEFORE), last + timedelta(days=SERIES_DAYS_AFTER)]
+    table = session.arrow(statement("daily_series"), [run.source, *map(str, span)])
+    days = [
+        (row["date_day"], float(row[column]))
+        for row in table.select(["segment_kind", "segment", "date_day", column]).to_pylist()
+        if row["segment_kind"] == (kind or "source") and row["segment"] == segment and row[column] is not None
+    ]
+    return Series(SERIES_COLUMNS[column], of, sorted(days), first, last) if days else None
+
+
 def _decimal(text: object) -> Decimal | None:
     try:
         value = Decimal(str(text))
@@ -537,6 +651,7 @@ def judge(
     clicks: Clicks | None = None,
     *,
     unconverted: int = 0,
+    incidents: Incidents | None = None,
 ) -> Verdict:
     """The run in one sentence a manager understands.
 
@@ -550,11 +665,12 @@ def judge(
         money: `currency, money_at_risk`, most findings first.
         clicks: the source's streams, if it has any.
         unconverted: order lines without an exchange rate.
+        incidents: what waits for a decision.
 
     Returns:
         `bad` where a check or test failed; `unknown` where nothing was reconciled; `attention` where data was set aside
-        (by this run; of clicks, ever, until it is put back), a critical incident is open, an exchange rate is missing,
-        or no test ran; else `good`.
+        (by this run; of clicks, ever, until it is put back) or is held, a critical incident is open, an exchange rate
+        is missing, or no test ran; else `good`.
     """
     broken_checks = sum(not row["is_passed"] for row in checks)
     broken_tests = tests.get("fail", 0) + tests.get("error", 0)
@@ -576,14 +692,16 @@ def judge(
         else "",
     ]
     letters = clicks.open_letters if clicks else 0
-    critical = clicks.critical_incident_count if clicks else 0
+    critical = incidents.critical_count if incidents else 0
+    held = incidents.held_lines if incidents else 0
     refusals += [
         f"{_counted(letters, 'click record')} {'is a dead letter' if letters == 1 else 'are dead letters'}"
         if letters
         else "",
-        f"{_counted(critical, 'critical incident')} of the streams {'is' if critical == 1 else 'are'} open"
+        f"{_counted(critical, 'critical incident')} {'waits' if critical == 1 else 'wait'} for a decision"
         if critical
         else "",
+        f"{_counted(held, 'order line')} {'is' if held == 1 else 'are'} held out of the business marts" if held else "",
     ]
     is_only_unconverted = bool(unconverted) and not any(refusals)
     refusals.append(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from flows.alerts import commands
 from flows.reporting.contents import STEPS, Contents
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -28,6 +29,7 @@ def render(contents: Contents, shop_timezone: str) -> str:
         extremes,
         finding_chart,
         funnel_chart,
+        series_chart,
         sessions_chart,
         trend_chart,
     )
@@ -76,6 +78,15 @@ def render(contents: Contents, shop_timezone: str) -> str:
         {"finding": finding, "chart": Markup(finding_chart(finding, f"finding{position}"))}
         for position, finding in enumerate(contents.findings, start=1)
     ]
+    stories = [
+        {
+            "story": story,
+            "finding_chart": Markup(finding_chart(story.finding, f"incident{position}")) if story.finding else "",
+            "series_chart": Markup(series_chart(story.series, f"incident{position}")) if story.series else "",
+            "commands": commands(story.row),
+        }
+        for position, story in enumerate(contents.incidents.stories, start=1)
+    ]
     clicks = contents.clicks
     steps = (
         [(name, count) for (_, name), count in zip(STEPS, clicks.funnel_steps, strict=True)]
@@ -97,6 +108,8 @@ def render(contents: Contents, shop_timezone: str) -> str:
         funnel_steps=steps,
         trends=trends,
         findings=findings,
+        i=contents.incidents,
+        stories=stories,
         shop_timezone=shop_timezone,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     )

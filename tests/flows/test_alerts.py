@@ -97,8 +97,9 @@ def test_an_incident_says_what_where_since_when_how_much_and_what_to_do() -> Non
         "   At risk 1,234.50 GBP; 3 order lines; orders of 2025-06-01 10:00 to 2025-06-02 11:30 UTC; held out of the "
         "business marts.",
         "   What to do: Check the decimal point.",
-        "   See it: customer-analytics incidents show 000000000000 · it is wrong: customer-analytics incidents confirm "
-        "000000000000 · it is right: customer-analytics incidents dismiss 000000000000",
+        "   See it: customer-analytics incidents show 000000000000 · it is an error: customer-analytics incidents "
+        "confirm 000000000000 · it is as it should be: customer-analytics incidents dismiss 000000000000 · let it into "
+        "the marts: customer-analytics incidents release 000000000000",
         "",
         "Run r1",
     ]

@@ -120,6 +120,7 @@ def make_shop(days: int = DAYS, lines_a_day: int = 16) -> Shop:
                 )
             )
     _add_findings(shop, prices)
+    _add_incidents(shop)
     for line in shop.facts:
         line.update(_converted(line))
     _add_marts(shop)
@@ -378,6 +379,73 @@ def _add_findings(shop: Shop, prices: dict[str, Decimal]) -> None:
         )
 
 
+def _incident(number: int, **values: Any) -> Row:
+    return {
+        "incident_id": f"{number:032x}"[::-1],
+        "kind": "price_high",
+        "severity": "critical",
+        "state": "open",
+        "source_system": "shop",
+        "subject": f"product P{number}",
+        "reason": f"incident {number} is a wrong price.",
+        "what_to_do": f"Check the price list of {number}.",
+        "gate": "alert",
+        "findings": 1,
+        "money_at_risk": 1000 - number,
+        "currency": "GBP",
+        "started_at": "2025-04-01 10:00:00",
+        "ended_at": "2025-04-02 11:00:00",
+        "occurrences": 2,
+        "first_seen_at": "2025-04-30 04:00:00",
+        "last_seen_at": "2025-05-01 04:00:00",
+        "run_id": "20250501T040000Z-report",
+    } | values
+
+
+def _add_incidents(shop: Shop) -> None:
+    """Findings become incidents: one of a whole file that is held, one of a day, decided ones, and notes."""
+    found = {row["anomaly_id"]: row for row in shop.tables["quality.anomalies"]}
+    of_file = ["a00", "a04", "a08"]
+    series = json.dumps({"series": "orders", "first_day": "2025-04-10", "last_day": "2025-04-11"})
+    missing = json.dumps({"series": "order lines", "first_day": "2025-04-05", "last_day": "2025-04-05"})
+    incidents = [
+        _incident(
+            1, gate="hold", findings=3, source_file="orders/<b>.csv.gz", reason=f"3 prices of one file. {HOSTILE}"
+        ),
+        _incident(2, kind="quantity_high", severity="warning", state="acknowledged", is_confirmed=True),
+        _incident(3, kind="day_high", severity="warning", subject="currency GBP of shop", evidence=series),
+        _incident(4, kind="day_missing", subject="shop", money_at_risk=None, currency=None, evidence=missing),
+        _incident(5, state="dismissed"),
+        _incident(6, state="resolved"),
+        _incident(7, severity="note", gate="note"),
+        _incident(8, source_system="another"),
+    ]
+    shop.tables["quality.incidents"] += incidents
+    members = {1: of_file, 2: ["a01"], 5: ["a02", "a03"]}
+    for place, ids in members.items():
+        shop.tables["quality.incident_findings"] += [
+            {
+                "incident_id": incidents[place - 1]["incident_id"],
+                "anomaly_id": anomaly,
+                "order_line_key": found[anomaly]["order_line_key"],
+                "run_id": shop.run.run_id,
+            }
+            for anomaly in ids
+        ]
+    shop.tables["quality.held_order_lines"] += [
+        {
+            "order_line_key": found[anomaly]["order_line_key"],
+            "source_system": "shop",
+            "source_file": "orders/<b>.csv.gz",
+            "incident_id": incidents[0]["incident_id"],
+            "run_id": shop.run.run_id,
+            "held_at": "2025-05-01 04:00:00",
+            "released_at": "2025-05-01 05:00:00" if place == 2 else None,
+        }
+        for place, anomaly in enumerate(of_file)
+    ]
+
+
 def _add_deliveries(shop: Shop) -> None:
     """Files, RAW, quarantine and rejects that fit the facts; the first 40 days came by an earlier run."""
     tables, run = shop.tables, shop.run
@@ -520,6 +588,10 @@ def _add_checks(shop: Shop) -> None:
 def fill(session: Session, shop: Shop) -> None:
     """Put the made-up rows into the warehouse."""
     session.execute(
+        "create table if not exists quality.held_order_lines (order_line_key varchar, source_system varchar, "
+        "source_file varchar, incident_id varchar, run_id varchar, held_at timestamp_ntz, released_at timestamp_ntz)"
+    )
+    session.execute(
         "create table if not exists staging.order_line_rejects as "
         "select null::varchar as reject_reason, null::number(38, 4) as gross_amount, lines.* "
         "from raw.order_lines as lines where false"
@@ -527,7 +599,11 @@ def fill(session: Session, shop: Shop) -> None:
     for table, rows in shop.tables.items():
         columns = list(dict.fromkeys(name for row in rows for name in row))
         fields = ", ".join(
-            f"to_binary(item.value:{name}::varchar, 'HEX')" if name == "raw_bytes" else f"item.value:{name}::varchar"
+            f"to_binary(item.value:{name}::varchar, 'HEX')"
+            if name == "raw_bytes"
+            else f"parse_json(item.value:{name}::varchar)"
+            if name == "evidence"
+            else f"item.value:{name}::varchar"
             for name in columns
         )
         for start in range(0, len(rows), 1000):
@@ -1227,6 +1303,50 @@ def test_customers_and_pairs_are_shown_without_saying_who(outline: Outline, page
     assert f"{clip(HOSTILE, 60)}{FOREIGN}194.8 %38.0 %47.5 %3.8" in pairs
     assert "Pair 8" in pairs
     assert "Pair 9" not in pairs
+
+
+def test_incidents_come_first_with_evidence_and_the_next_step(outline: Outline, page: str) -> None:
+    text = outline.text("incidents")
+    assert page.index('id="incidents"') < page.index('id="detection"') < page.index('id="business"')
+    assert "4 incidents wait for a decision, 2 of them critical" in text
+    assert "1 more is a note, which alert nobody" in text
+    places = [text.index(part) for part in ("3 prices of one file", "incident 4", "incident 3", "incident 2")]
+    assert places == sorted(places), "critical first, then by money; what is acknowledged last"
+    assert "Check the price list of 1." in text
+    assert "customer-analytics incidents release 100000000000" in text
+    assert "customer-analytics incidents resolve 200000000000" in text, (
+        "confirmed before: what is left is to resolve it"
+    )
+    assert "customer-analytics incidents confirm 200000000000" not in text
+    assert "incident 5" not in text
+    assert "incident 8" not in text
+    assert "Order lines a day · marked: 5 Apr 2025" in text
+    assert "Orders a day of currency GBP · marked: 10 Apr 2025 to 11 Apr 2025" in text
+    assert sum(name == "aria-label" and "gravest line" in value for _, name, value in outline.attributes) == 2
+
+
+def test_held_lines_are_told_of_with_their_money(outline: Outline, shop: Shop) -> None:
+    keys = {row["order_line_key"] for row in shop.tables["quality.held_order_lines"] if row["released_at"] is None}
+    amounts: Counter[str] = Counter()
+    for line in shop.facts:
+        if line["order_line_key"] in keys:
+            amounts[line["currency"]] += line["net_amount"]
+    assert "2 order lines are held out of the business marts" in outline.text("incidents")
+    assert "2 order lines are held" in outline.text()
+    for currency, amount in amounts.items():
+        assert f"{amount:,.2f} {currency}" in outline.text("incidents")
+
+
+def test_the_scorecard_counts_what_people_decided(outline: Outline, shop: Shop) -> None:
+    found = Counter(row["kind"] for row in shop.tables["quality.anomalies"])
+    per_line = 100_000 / len(shop.facts)
+    row = outline.row("detection", "quantity high")
+    assert row[1:3] == [str(found["quantity_high"]), f"{found['quantity_high'] * per_line:.1f}"]
+    assert row[4:] == ["1", "0", "100.0 %"]
+    assert outline.row("detection", "price low")[4:] == ["0", "1", "0.0 %"]
+    assert outline.row("detection", "unit mismatch")[4:] == ["0", "0", "–"]
+    assert "33.3 % of 3" in outline.text("detection")
+    assert "1 acknowledged, 1 dismissed, 3 open, 1 resolved" in outline.text("detection")
 
 
 # What the page is ----------------------------------------------------------------------------------------------------

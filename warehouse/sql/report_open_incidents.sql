@@ -1,4 +1,4 @@
--- Incidents of streams that nobody has closed yet, gravest and latest first.
+-- Incidents of streams (those without findings under them) that nobody has closed yet, gravest and latest first.
 -- Bound: 1. source, 2. a kind that is no stream's, 3. most rows.
 select
     incident_id,
@@ -16,6 +16,7 @@ from quality.incidents
 where
     source_system = ?
     and kind <> ?
+    and coalesce(findings, 0) = 0
     and state in ('open', 'acknowledged')
 order by
     decode(severity, 'critical', 0, 'warning', 1, 2),
