@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from detectors.order_lines import FloatArray, IntArray
 from detectors.series_model import CLOSED_LABELS
 
 _WEEKS = 8
@@ -21,6 +22,9 @@ _LEAST_WEEKS = 2
 # A shop that had data on every one of so many days has no closing days.
 _LEAST_DAYS = 7
 _LEAST_HOLIDAYS = 2
+_IRREGULAR_DAYS = 56
+_FEW_EMPTY = 5
+_EMPTY_SHARE = 0.1
 
 _REPEATED_SHARE = 0.6
 _DELIVERED_SHARE = 0.5
@@ -82,16 +86,28 @@ def _is_expected(
     if label == "holiday":
         earlier = [one in have for one in holidays if one < day and labels[one] == "holiday"][-_WEEKS:]
         return len(earlier) >= _LEAST_HOLIDAYS and all(earlier)
-    same = [day - datetime.timedelta(weeks=week) for week in range(1, 3 * _WEEKS + 1)]
-    same = [one for one in same if one >= begin and labels.get(one) not in CLOSED_LABELS][:_WEEKS]
-    if len(same) >= _LEAST_WEEKS and sum(one in have for one in same) >= _OPEN_SHARE * len(same):
-        return True
+    if _is_open(day, begin, have, labels):
+        # In a shop so small that open days stay empty now and then, one more says nothing.
+        recent = [day - datetime.timedelta(days=back) for back in range(1, _IRREGULAR_DAYS + 1)]
+        idle = sum(one >= begin and one not in have and _is_open(one, begin, have, labels) for one in recent)
+        return idle <= max(_FEW_EMPTY, _EMPTY_SHARE * min(_IRREGULAR_DAYS, (day - begin).days))
     # Up to the gap that the day is in, if any.
     gap = day
     while gap - datetime.timedelta(days=1) not in have:
         gap -= datetime.timedelta(days=1)
     before = (gap - begin).days
     return before >= _LEAST_DAYS and sum(one < gap for one in have) == before
+
+
+def _is_open(
+    day: datetime.date, begin: datetime.date, have: set[datetime.date], labels: Mapping[datetime.date, str]
+) -> bool:
+    """Whether the weekday had data most of its last weeks."""
+    if labels.get(day) in CLOSED_LABELS:
+        return False
+    same = [day - datetime.timedelta(weeks=week) for week in range(1, 3 * _WEEKS + 1)]
+    same = [one for one in same if one >= begin and labels.get(one) not in CLOSED_LABELS][:_WEEKS]
+    return len(same) >= _LEAST_WEEKS and sum(one in have for one in same) >= _OPEN_SHARE * len(same)
 
 
 def repeated_days(shared: pa.Table) -> list[RepeatedDay]:
@@ -156,18 +172,24 @@ def delivered_again(deliveries: pa.Table) -> list[tuple[datetime.date, int, int,
     ]
 
 
-def _usual_before(day: np.ndarray, share: np.ndarray) -> dict[int, float]:
-    """Day → median share of the up to 35 listed days before it; 0 where there are none."""
+def _usual_before(day: IntArray, share: FloatArray) -> dict[int, float]:
+    """Day → median share of the up to 35 listed days before it, of the week after too where those are few; else 0."""
     order = np.argsort(day, kind="stable")
     day, share = day[order], share[order]
-    return {int(day[at]): float(np.median(share[max(0, at - 35) : at])) if at else 0.0 for at in range(len(day))}
+    usual = {}
+    for at in range(len(day)):
+        beside = share[max(0, at - 35) : at]
+        if at < 7:
+            beside = np.concatenate([beside, share[at + 1 : at + 8]])
+        usual[int(day[at])] = float(np.median(beside)) if len(beside) else 0.0
+    return usual
 
 
-def _days(table: pa.Table, column: str) -> np.ndarray:
+def _days(table: pa.Table, column: str) -> IntArray:
     return np.asarray(table[column].cast(pa.date32()).cast(pa.int32()).to_numpy(), dtype=np.int64)
 
 
-def _numbers(table: pa.Table, column: str) -> np.ndarray:
+def _numbers(table: pa.Table, column: str) -> FloatArray:
     return np.asarray(table[column].cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 

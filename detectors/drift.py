@@ -37,6 +37,8 @@ DRIFT_FINDINGS_SCHEMA = pa.schema(
 # after Page; neighbouring periods share most of their past, so smaller ones fire on clean weeks.
 _SLACK = 1.0
 _LIMIT = 5.0
+# A week of one large wholesale order passes; so many periods in a row have to be far from the past.
+_LASTING = 3
 _LARGEST_STEP = 4.0
 _LEAST_PERIODS = 8
 _LEAST_PRODUCTS = 8
@@ -52,7 +54,7 @@ _LEAST_SALES = 3
 class PriceIndexDrift:
     """Finds prices of the same products that creep up or down. Needs no fitting: each period is judged by earlier ones.
 
-    least_change: how far prices must be from their own past, as a share, before it is said.
+    least_change: how far prices must be from their own past, as a share, three periods in a row.
     """
 
     def __init__(self, least_change: float = 0.02) -> None:
@@ -128,7 +130,8 @@ def _crossings(distance: FloatArray, least: float) -> list[tuple[int, int, float
     sums = {1.0: 0.0, -1.0: 0.0}
     begins = {1.0: -1, -1.0: -1}
     said = {1.0: False, -1.0: False}
-    for at in np.flatnonzero(np.isfinite(distance)).tolist():
+    known = np.flatnonzero(np.isfinite(distance)).tolist()
+    for place, at in enumerate(known):
         # What moves now has no say in what is usual, unless there is nothing else.
         quiet = min([begin for begin in begins.values() if begin >= 0], default=at)
         past = distance[:quiet][np.isfinite(distance[:quiet])]
@@ -145,7 +148,11 @@ def _crossings(distance: FloatArray, least: float) -> list[tuple[int, int, float
             sums[side] = min(max(0.0, sums[side] + side * step - _SLACK), 2.0 * _LIMIT)
             if sums[side] == 0.0:
                 begins[side], said[side] = -1, False
-            elif sums[side] > _LIMIT and side * distance[at] >= least and not said[side]:
+            elif (
+                sums[side] > _LIMIT
+                and not said[side]
+                and (side * distance[known[: place + 1]][-_LASTING:] >= least).all()
+            ):
                 found.append((at, begins[side], sums[side]))
                 said[side] = True
     return found

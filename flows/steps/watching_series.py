@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -35,7 +36,9 @@ FILE_REPEATED = "file_repeated"
 
 _SEVERITIES = ("note", "warning", "critical")
 _REPEAT_DAYS = datetime.timedelta(days=35)
-# What is a part of a source is watched where it had data on nearly all of the source's last days.
+# What is a part of a source is watched where it had data on nearly all of the source's last days, and enough orders
+# that a day is no matter of a few.
+_SEGMENT_ORDERS = 20
 _SEGMENT_DAYS = 112
 _SEGMENT_SHARE = 0.97
 _LEAST_SEGMENT_DAYS = 56
@@ -334,9 +337,11 @@ class _Measure:
 
 
 MEASURES = (
-    _Measure("order_lines", "order lines", "count", ("source",)),
+    _Measure("order_lines", "order lines (without the day's largest order)", "count", ("source",)),
     _Measure("orders", "orders", "count", ("source", "country", "category")),
-    _Measure("revenue", "revenue", "amount", ("source", "currency", "country", "category")),
+    _Measure(
+        "revenue", "revenue (without the day's largest order)", "amount", ("source", "currency", "country", "category")
+    ),
     _Measure("average_price", "the average price", "level", ("source",)),
     _Measure("unknown_customer_rate", "the share of lines without a customer", "rate", ("source",)),
 )
@@ -364,7 +369,8 @@ def _strange_days(
     series = 0
     for (kind, segment), places in rows.items():
         days = [columns["date_day"][place] for place in places]
-        if kind != "source" and not _is_regular(days, source_days):
+        orders = [columns["orders"][place] for place in places[-_SEGMENT_DAYS:]]
+        if kind != "source" and not (_is_regular(days, source_days) and median(orders) >= _SEGMENT_ORDERS):
             continue
         rate = settings.series_false_alarms_a_year / (1 if kind == "source" else 2)
         for measure in MEASURES:
@@ -379,7 +385,7 @@ def _strange_days(
             )
             currency = segment if kind == "currency" else settings.reporting_currency
             subject = run.source if kind == "source" else f"{kind} {segment} of {run.source}"
-            name = f"{measure.name} of {subject}" + (f" in {currency}" if measure.column == "revenue" else "")
+            name = f"{measure.name} of {subject}" + (f", in {currency}," if measure.column == "revenue" else "")
             values = [columns[measure.column][place] for place in places]
             for finding in model.findings(days, values, name[0].upper() + name[1:]).to_pylist():
                 day = finding["day"]

@@ -1,6 +1,7 @@
 -- What each business date of a source came to: as a whole, and by currency, country and category. Grain: one row per
 -- segment and business date that has lines. Money is of sales, in the reporting currency, but by currency in that
--- currency. Lines that somebody confirmed to be wrong are left out. Bound: 1. source, 2. first day, 3. last day.
+-- currency. Lines and revenue are without the largest order of the day: one wholesale order says nothing of a day, and
+-- whether it is right is judged line by line. Lines that somebody confirmed to be wrong are left out. Bound: 1. source, 2. first day, 3. last day.
 with
 confirmed as (
     select distinct members.order_line_key
@@ -63,18 +64,33 @@ segments as (
         reporting_amount as segment_amount,
         *
     from lines
+),
+
+orders as (
+    select
+        segment_kind,
+        segment,
+        date_day,
+        order_id,
+        count(*) as order_lines,
+        coalesce(sum(segment_amount), 0) as amount,
+        sum(is_unknown_customer) as unknown_customers,
+        sum(log_price) as log_prices,
+        count(log_price) as prices
+    from segments
+    where segment is not null
+    group by segment_kind, segment, date_day, order_id
 )
 
 select
     segment_kind,
     segment,
     date_day,
-    count(*) as order_lines,
-    count(distinct order_id) as orders,
-    sum(segment_amount)::number(38, 4) as revenue,
-    exp(avg(log_price))::float as average_price,
-    (sum(is_unknown_customer) / count(*))::float as unknown_customer_rate
-from segments
-where segment is not null
+    sum(order_lines) - max(order_lines) as order_lines,
+    count(*) as orders,
+    (sum(amount) - greatest(max(amount), 0))::number(38, 4) as revenue,
+    exp(sum(log_prices) / nullif(sum(prices), 0))::float as average_price,
+    (sum(unknown_customers) / sum(order_lines))::float as unknown_customer_rate
+from orders
 group by segment_kind, segment, date_day
 order by segment_kind, segment, date_day
