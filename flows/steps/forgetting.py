@@ -42,7 +42,7 @@ NO_PATH = '["there is no such field"]'
 """Where a payload has what its mapping doesn't name: nowhere."""
 
 TEXT_TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "quality.incidents": (("incident_id",), ("subject", "reason", "evidence")),
+    "quality.incidents": (("incident_id",), ("subject", "reason", "evidence", "what_to_do", "decision_note")),
     "quality.alerts": (("alert_id", "channel"), ("title", "body")),
     "quality.test_results": (("run_id", "test_name"), ("message",)),
     "quality.reconciliations": (("run_id", "source_system", "check_name", "measure"), ("detail",)),
