@@ -23,6 +23,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
+from flows.cli_alerts import app as alerts_app
 from flows.cli_incidents import app as incidents_app
 from flows.cli_output import (
     EXIT_FAILED,
@@ -64,6 +65,7 @@ app = typer.Typer(
 quarantine_app = typer.Typer(help="What was refused, with its bytes, place and reason.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(incidents_app, name="incidents")
+app.add_typer(alerts_app, name="alerts")
 
 
 class Engine(StrEnum):

@@ -698,7 +698,7 @@ def judge(
         f"{_counted(letters, 'click record')} {'is a dead letter' if letters == 1 else 'are dead letters'}"
         if letters
         else "",
-        f"{_counted(critical, 'critical incident')} {'waits' if critical == 1 else 'wait'} for a decision"
+        f"{_counted(critical, 'critical incident')} {'is' if critical == 1 else 'are'} not resolved"
         if critical
         else "",
         f"{_counted(held, 'order line')} {'is' if held == 1 else 'are'} held out of the business marts" if held else "",

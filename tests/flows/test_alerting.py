@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.connections import open_session
 from flows.results import RunIdentity
-from flows.settings import Settings
+from flows.settings import Settings, load_settings
 from flows.steps import alerting
 from flows.steps.alerting import deliver_spooled, send_alerts, tell_incidents
 from warehouse.incidents import Incident, record_incidents, resolve_incident
@@ -390,3 +392,36 @@ def test_alerts_of_a_channel_that_was_given_up_are_not_sent_twice(desk: Desk, en
         assert desk.later(hours=2) == 0
     assert len(endpoint.received) == 1
     assert all(row["delivered_at"] for row in desk.spool())
+
+
+# The commands --------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_list_what_waits_and_send_it(
+    desk: Desk, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(*words: str) -> tuple[int, str]:
+        load_settings.cache_clear()
+        result = CliRunner().invoke(app, ["alerts", *words])
+        return result.exit_code, result.output
+
+    for name, value in (("HOME", str(desk.home)), ("ALERT_URLS", json.dumps(desk.urls)), ("ALERT_ATTEMPTS", "1")):
+        monkeypatch.setenv(f"CUSTOMER_ANALYTICS_{name}", value)
+    desk.see()
+    desk.tell()
+    status, text = command("retry")
+    assert (status, text.splitlines()[-1]) == (1, "0 of 1 waiting alerts delivered, in 0 messages")
+    status, text = command("list", "--waiting")
+    assert status == 0
+    assert "tried 2 times" in text
+    assert "the endpoint can't be reached" in text
+    assert "P1 costs too much" in text
+    assert "hunter2" not in text
+    with endpoint.alive():
+        assert command("retry") == (0, "1 of 1 waiting alerts delivered, in 1 messages\n")
+        assert command("retry") == (0, "0 of 0 waiting alerts delivered, in 0 messages\n")
+    assert command("list", "--waiting") == (0, "no rows\n")
+    assert json.loads(command("list", "--format", "json")[1])[0]["title"].startswith(
+        f"Customer analytics, {desk.source}"
+    )
+    load_settings.cache_clear()

@@ -431,6 +431,7 @@ def _add_incidents(shop: Shop) -> None:
                 "run_id": shop.run.run_id,
             }
             for anomaly in ids
+            if anomaly in found  # a small shop has fewer
         ]
     shop.tables["quality.held_order_lines"] += [
         {
@@ -443,6 +444,7 @@ def _add_incidents(shop: Shop) -> None:
             "released_at": "2025-05-01 05:00:00" if place == 2 else None,
         }
         for place, anomaly in enumerate(of_file)
+        if anomaly in found
     ]
 
 
@@ -1010,9 +1012,7 @@ def test_hazards_and_dead_letters_are_told_and_make_the_verdict(clicks_outline: 
         ("warning", "open"),
     ]
     assert (clicks.open_letters, clicks.critical_incident_count) == (2, 1)
-    assert (
-        "2 click records are dead letters, 1 critical incident of the streams is open and" in contents.verdict.sentence
-    )
+    assert "2 click records are dead letters, 3 critical incidents are not resolved," in contents.verdict.sentence
     text = outline.text("clicks")
     assert "positions 100 to 199 are gone" in text
     assert "positions 200 to 299 are gone" not in text
@@ -1036,7 +1036,7 @@ def test_a_page_with_clicks_obeys_nothing_and_refers_to_nothing_else(
 
 
 def test_sections_come_in_order_of_importance(outline: Outline) -> None:
-    shop = ["business", "sales", "customers", "products", "findings"]
+    shop = ["incidents", "detection", "business", "sales", "customers", "products", "findings"]
     run = ["ran", "reconciliation", "quarantine", "tests", "freshness", "about"]
     assert list(outline.sections) == ["", *shop, *run]
 
@@ -1308,7 +1308,7 @@ def test_customers_and_pairs_are_shown_without_saying_who(outline: Outline, page
 def test_incidents_come_first_with_evidence_and_the_next_step(outline: Outline, page: str) -> None:
     text = outline.text("incidents")
     assert page.index('id="incidents"') < page.index('id="detection"') < page.index('id="business"')
-    assert "4 incidents wait for a decision, 2 of them critical" in text
+    assert "4 incidents are not resolved, 2 of them critical" in text
     assert "1 more is a note, which alert nobody" in text
     places = [text.index(part) for part in ("3 prices of one file", "incident 4", "incident 3", "incident 2")]
     assert places == sorted(places), "critical first, then by money; what is acknowledged last"
