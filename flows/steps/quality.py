@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from flows.connections import open_session
 from flows.results import (
@@ -18,9 +17,6 @@ from flows.settings import Settings
 from flows.steps.incidents import record_missing_rates
 from warehouse import ledger
 from warehouse.session import Session, statement
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
