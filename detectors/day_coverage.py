@@ -21,7 +21,7 @@ _OPEN_SHARE = 0.75
 _LEAST_WEEKS = 2
 # A shop that had data on every one of so many days has no closing days.
 _LEAST_DAYS = 7
-_LEAST_HOLIDAYS = 2
+_LEAST_HOLIDAYS = 1
 _IRREGULAR_DAYS = 56
 _FEW_EMPTY = 5
 _EMPTY_SHARE = 0.1
@@ -55,7 +55,7 @@ def missing_days(
 
     A day is expected when its weekday had data in three of four of its last eight weeks (at least two), or when every
     one of the days from the first to the gap, seven or more, had data. A public holiday (`holiday` in the calendar) is
-    expected only where all earlier holidays, two or more, had data; a `closed` day never is. Only earlier days are
+    expected only where all earlier holidays, one or more, had data; a `closed` day never is. Only earlier days are
     looked at; a day before the first one with data is never missing.
     """
     have = set(present)

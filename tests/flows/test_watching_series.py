@@ -91,8 +91,8 @@ def make_day(source: str, day: date, lines: int = 40, **fields: Any) -> list[Row
         rows.append(
             {
                 "order_line_key": f"{source}-{day}-{place}",
-                "order_id": f"{day:%j}{place // 2}",
-                "line_number": place % 2 + 1,
+                "order_id": f"{day:%j}{place}",
+                "line_number": 1,
                 "customer_key": f"c{int(random.integers(1, 60))}",
                 "product_key": f"p{product}",
                 "order_date_key": f"{day:%Y%m%d}",

@@ -1,7 +1,8 @@
 -- What each business date of a source came to: as a whole, and by currency, country and category. Grain: one row per
--- segment and business date that has lines. Money is of sales, in the reporting currency, but by currency in that
--- currency. Lines and revenue are without the largest order of the day: one wholesale order says nothing of a day, and
--- whether it is right is judged line by line. Lines that somebody confirmed to be wrong are left out. Bound: 1. source, 2. first day, 3. last day.
+-- segment and business date that has lines. Money is of merchandise sold, in the reporting currency, but by currency in
+-- that currency. Lines and revenue are without the largest order of the day: one wholesale order says nothing of a day,
+-- and whether it is right is judged line by line. Lines that somebody confirmed to be wrong are left out.
+-- Bound: 1. source, 2. first day, 3. last day.
 with
 confirmed as (
     select distinct members.order_line_key
@@ -18,8 +19,8 @@ lines as (
         facts.country,
         products.category,
         iff(customers.customer_id is null, 1, 0) as is_unknown_customer,
-        iff(facts.is_returned, 0, facts.net_amount) as amount,
-        iff(facts.is_returned, 0, facts.reporting_net_amount) as reporting_amount,
+        iff(facts.is_returned or not facts.is_merchandise, 0, facts.net_amount) as amount,
+        iff(facts.is_returned or not facts.is_merchandise, 0, facts.reporting_net_amount) as reporting_amount,
         iff(
             facts.is_merchandise and not facts.is_returned and facts.unit_price > 0 and facts.exchange_rate > 0,
             ln((facts.unit_price * facts.exchange_rate)::float),
