@@ -113,11 +113,18 @@ def watch_series(session: Session, run: RunIdentity, settings: Settings) -> Seri
         drifted, notes = _drift(session, run, first, present[-1], judged, settings)
         found += drifted
         _resolve_filled_days(session, run, set(present), settings)
-    incidents = _incidents(run, found, settings)
-    rows = [_anomaly_row(run, finding, settings) for finding in found]
+    groups = _groups(run, found, settings)
+    incidents = [incident for incident, _ in groups]
+    rows = [_anomaly_row(run, finding, incident, settings) for incident, members in groups for finding in members]
+    held = [
+        {"incident_id": incident.incident_id, "anomaly_id": finding.anomaly_id(run.source), "run_id": run.run_id}
+        for incident, members in groups
+        for finding in members
+    ]
     with session.transaction():
         ledger.save_json(session, "save_anomalies", rows)
         record_incidents(session, run.run_id, incidents)
+        ledger.save_json(session, "save_incident_findings", held)
     for incident in incidents:
         logger.info("%s: %s", incident.severity, incident.reason)
     return SeriesSummary(
@@ -492,7 +499,7 @@ def _drifted(run: RunIdentity, finding: dict[str, Any], where: str) -> _Finding:
 # Incidents ----------------------------------------------------------------------------------------------------------
 
 
-def _incidents(run: RunIdentity, found: Sequence[_Finding], settings: Settings) -> list[Incident]:
+def _groups(run: RunIdentity, found: Sequence[_Finding], settings: Settings) -> list[tuple[Incident, list[_Finding]]]:
     """One incident a cause; without a cause of their own, findings of one day and direction are one incident.
 
     The whole source speaks for its segments: they are evidence of its incident.
@@ -500,7 +507,7 @@ def _incidents(run: RunIdentity, found: Sequence[_Finding], settings: Settings) 
     groups: dict[str, list[_Finding]] = {}
     for finding in found:
         groups.setdefault(finding.cause or f"{finding.first_day} {finding.direction}", []).append(finding)
-    return [_incident(run, members, settings) for members in groups.values()]
+    return [(_incident(run, members, settings), members) for members in groups.values()]
 
 
 def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings) -> Incident:
@@ -543,7 +550,9 @@ def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings)
     )
 
 
-def _anomaly_row(run: RunIdentity, finding: _Finding, settings: Settings) -> dict[str, Any]:
+def _anomaly_row(run: RunIdentity, finding: _Finding, incident: Incident, settings: Settings) -> dict[str, Any]:
+    # Money of a part of a source is in that of the whole, so that only one finding of an incident has it.
+    has_money = finding.money_at_risk is not None and finding.subject == incident.subject
     return {
         "anomaly_id": finding.anomaly_id(run.source),
         "run_id": run.run_id,
@@ -554,11 +563,11 @@ def _anomaly_row(run: RunIdentity, finding: _Finding, settings: Settings) -> dic
         "observed": finding.observed,
         "expected": finding.expected,
         "direction": finding.direction,
-        "money_at_risk": finding.money_at_risk,
+        "money_at_risk": finding.money_at_risk if has_money else None,
         "reason": finding.reason,
         "detected_at": ledger.utc_now(),
         "source_system": run.source,
-        "currency": finding.currency,
+        "currency": finding.currency if has_money else None,
         "ordered_at": ledger.utc_text(_midnight(finding.first_day, settings)),
     }
 

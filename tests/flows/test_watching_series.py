@@ -302,6 +302,12 @@ def test_half_a_day_is_found_when_a_later_day_has_come(watched: Watched) -> None
     assert incident["money_at_risk"] > 0
     assert incident["currency"] == "GBP"
     assert "Also strange that day" in incident["reason"]
+    members = watched.session.rows(
+        "select count(*) as n, sum(money_at_risk) as money from quality.anomalies where anomaly_id in"
+        " (select anomaly_id from quality.incident_findings where incident_id = ?)",
+        [incident["incident_id"]],
+    )
+    assert members == [{"n": incident["findings"], "money": incident["money_at_risk"]}]
 
 
 def test_a_promotion_is_quiet_only_where_it_is_announced(watched: Watched) -> None:
