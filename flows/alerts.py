@@ -113,7 +113,7 @@ def _paragraph(place: int, row: Mapping[str, Any]) -> list[str]:
     if row["money_at_risk"]:
         facts.append(f"at risk {Decimal(row['money_at_risk']):,.2f} {row['currency'] or ''}".rstrip())
     if row["findings"]:
-        facts.append(_counted(int(row["findings"]), "order line"))
+        facts.append(_counted(int(row["findings"]), "finding"))
     if row["started_at"]:
         first, last = f"{row['started_at']:%Y-%m-%d %H:%M}", f"{row['ended_at'] or row['started_at']:%Y-%m-%d %H:%M}"
         facts.append(f"orders of {first} UTC" if first == last else f"orders of {first} to {last} UTC")

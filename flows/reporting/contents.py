@@ -761,8 +761,7 @@ def _finding_sentence(findings: Row, money: Sequence[Row]) -> str:
     risk = f" At risk if they are wrong: {_listed(amounts)}" if amounts else ""
     more = f" and amounts in {len(money) - CURRENCIES_SHOWN} more currencies" if len(money) > CURRENCIES_SHOWN else ""
     grave = f", {findings['critical']:,} of them critical" if findings["critical"] else ", none of them critical"
-    looks = "looks" if findings["findings"] == 1 else "look"
-    return f"{_counted(findings['findings'], 'order line')} {looks} unusual{grave}." + (
+    return f"The detectors have {_counted(findings['findings'], 'new finding')}{grave}." + (
         f"{risk}{more}." if risk else ""
     )
 

@@ -94,7 +94,7 @@ def test_an_incident_says_what_where_since_when_how_much_and_what_to_do() -> Non
     assert alert is not None
     assert alert.body.splitlines() == [
         "1. CRITICAL (new): product P10 is priced 100, ten times the usual.",
-        "   At risk 1,234.50 GBP; 3 order lines; orders of 2025-06-01 10:00 to 2025-06-02 11:30 UTC; held out of the "
+        "   At risk 1,234.50 GBP; 3 findings; orders of 2025-06-01 10:00 to 2025-06-02 11:30 UTC; held out of the "
         "business marts.",
         "   What to do: Check the decimal point.",
         "   See it: customer-analytics incidents show 000000000000 · it is an error: customer-analytics incidents "

@@ -1047,7 +1047,7 @@ def test_verdict_names_what_failed_and_what_is_set_aside(outline: Outline) -> No
     assert "1 of 3 reconciliation checks and 1 of 32 data tests failed" in text
     assert "5 records and 3 files were refused and put in quarantine" in text
     assert "2 order lines could not be read by the model" in text
-    assert "13 order lines look unusual, 4 of them critical" in text
+    assert "The detectors have 13 new findings, 4 of them critical" in text
     assert "Running for 1 min 23 s so far" in text
     assert "2025-05-01 04:00:00 UTC (2025-05-01 05:00 in Europe/London)" in text
 
