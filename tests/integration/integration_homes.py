@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import OutputFormat, _write_rows
+from flows.cli_output import OutputFormat, write_rows
 from flows.connections import open_session
 from flows.settings import Settings
 
@@ -75,7 +75,7 @@ class Home:
             rows = session.rows(sql)
         written = io.StringIO()
         with redirect_stdout(written):
-            _write_rows(rows, OutputFormat.json)
+            write_rows(rows, OutputFormat.json)
         return json.loads(written.getvalue())
 
     def contents(self, table: str, columns: str = "*") -> list[str]:
