@@ -47,8 +47,8 @@ def _orders(seed: int, shift: float = 0.0, weeks: range = range(0), orders: int 
             share += np.array([-shift, 0, 0, shift])
         for value, count in zip("ABCD", random.multinomial(orders, share), strict=True):
             rows.append((START + datetime.timedelta(weeks=week), "country", value, int(count)))
-    period, feature, value, count = zip(*rows, strict=True)
-    return pa.table({"period": period, "feature": feature, "value": value, "orders": count})
+    columns = zip(*rows, strict=True)
+    return pa.table(dict(zip(("period", "feature", "value", "orders"), columns, strict=True)))
 
 
 @pytest.mark.parametrize(("weekly", "direction"), [(0.01, "high"), (-0.01, "low")])
