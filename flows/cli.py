@@ -11,10 +11,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -199,6 +200,30 @@ def generate(
         Path | None,
         typer.Option(help="Also write what is true: exact totals as JSON; of clicks, a row a record as Parquet."),
     ] = None,
+    faults: Annotated[
+        str,
+        typer.Option(
+            "--faults",
+            help="Put labelled faults into the orders: kind=share of lines, or kind=number of days or products; "
+            "e.g. price_x100=0.0004,quantity_x10[country=DE]=0.01,missing_day=1. An unknown kind lists all.",
+            rich_help_panel="Faults",
+        ),
+    ] = "",
+    faults_into: Annotated[
+        Path | None,
+        typer.Option(
+            "--faults-into",
+            help="Folder of files that landed, to be copied to --out with faults; by default a sample shop is made up.",
+            rich_help_panel="Faults",
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Source mapping that says how those files are written.", rich_help_panel="Faults")
+    ] = "shop",
+    faults_truth: Annotated[
+        Path | None,
+        typer.Option("--faults-truth", help="Parquet file: what was put where.", rich_help_panel="Faults"),
+    ] = None,
     clicks: Annotated[
         bool, typer.Option("--clicks", help="Publish the shop's clicks to its stream, instead of writing files.")
     ] = False,
@@ -251,6 +276,19 @@ def generate(
         "seed": seed,
         "start": date.fromisoformat(start),
     }
+    if not faults and (faults_into is not None or faults_truth is not None):
+        raise ValueError("--faults-into and --faults-truth go with --faults, which says what to put in")
+    if faults:
+        from warehouse.sample.faults import parse_faults
+
+        parse_faults(faults)
+    if faults and clicks:
+        raise ValueError("--faults are put into files of orders, not into --clicks; leave one of them out")
+    if faults_into is not None:
+        if out_folder is None:
+            raise ValueError("--faults-into needs --out: an empty folder for the copy with faults")
+        _generate_faults(faults_into, out_folder, source, faults, faults_truth, seed)
+        return
     if clicks:
         if out_folder is not None:
             raise ValueError("--out is a folder for files, and --clicks go to a stream; leave one of them out")
@@ -267,8 +305,42 @@ def generate(
     from warehouse.sample import generate_shop
 
     folder = out_folder or configured_settings().home / "landing" / "shop"
-    summary = generate_shop(folder, **shop, truth=truth)  # type: ignore[arg-type]
-    out.print(f"{summary.orders:,} orders, {summary.lines:,} order lines in {folder}")
+    with TemporaryDirectory() if faults else nullcontext() as between:
+        made = Path(between) if between else folder
+        summary = generate_shop(made, **shop, truth=truth)  # type: ignore[arg-type]
+        out.print(f"{summary.orders:,} orders, {summary.lines:,} order lines in {folder}")
+        if between:
+            _generate_faults(made, folder, "shop", faults, faults_truth, seed)
+
+
+def _generate_faults(landing: Path, folder: Path, source: str, faults: str, truth_file: Path | None, seed: int) -> None:
+    """Copy landed files with faults, as the source's mapping says they are written; say what was put in."""
+    from collections import Counter
+
+    from flows.lake import open_lake
+    from flows.sources.landing import find_landing_files
+    from flows.sources.mapping import load_mapping
+    from warehouse.sample.faults import OrderFiles, inject_faults, parse_faults, write_truth
+
+    wanted = parse_faults(faults)
+    if truth_file is not None and truth_file.suffix != ".parquet":
+        raise ValueError(f"--faults-truth {truth_file}: it is a Parquet file; give it a name that ends in .parquet")
+    settings = configured_settings()
+    mapping = load_mapping(source, settings.sources_dir)
+    entity = mapping.entities.get("order_lines")
+    if entity is None or entity.format != "csv" or not entity.header:
+        raise ValueError(f"source {source}: faults are put into order lines in CSV files with a header")
+    files = [file.key for file in find_landing_files(open_lake(str(landing)), mapping) if file.entity == "order_lines"]
+    layout = OrderFiles(
+        columns={name: str(column) for name, column in entity.columns.items()},
+        delimiter=entity.delimiter,
+        encoding=entity.encoding,
+    )
+    truth = inject_faults(landing, folder, files, layout, wanted, seed)
+    if truth_file is not None:
+        write_truth(truth, truth_file)
+    counts = Counter(truth["kind"].to_pylist())
+    out.print(f"faults in {folder}: " + ", ".join(f"{number:,} {kind}" for kind, number in sorted(counts.items())))
 
 
 def _play_clicks(
@@ -286,7 +358,6 @@ def _play_clicks(
     """Publish the clicks of the shop of these arguments, and say what was published."""
     import signal
     import time
-    from contextlib import nullcontext
     from itertools import count
     from threading import Event
 
