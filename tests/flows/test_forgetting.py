@@ -289,10 +289,13 @@ def story(shop: Shop) -> Story:
             who,
         )
     shop.execute(
-        "insert into quality.incidents select 'one', 'kind', 'note', 'open', 'shop', 'x', ?, parse_json(?), 1, "
-        "sysdate(), sysdate(), null, 'run'",
+        "insert into quality.incidents (incident_id, kind, severity, state, source_system, subject, reason, evidence,"
+        " occurrences, first_seen_at, last_seen_at, run_id, what_to_do, decision_note)"
+        " select 'one', 'kind', 'note', 'open', 'shop', 'x', ?, parse_json(?), 1, sysdate(), sysdate(), 'run', ?, ?",
         f"customer {customer} is odd",
         json.dumps({"customer_id": customer}),
+        f"Ask customer {customer}.",
+        f"{customer} said so",
     )
     before = shop.tables()
     keys = {row["customer_key"] for row in before["MARTS.DIM_CUSTOMERS"] if row["customer_id"] in (customer, merged)}
