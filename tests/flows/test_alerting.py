@@ -92,8 +92,12 @@ def endpoint() -> Endpoint:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    home = tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def session(home: Path) -> Iterator[Session]:
     settings = Settings(home=home)
     with open_session(settings) as opened:
         migrate(opened, database=settings.database, warehouse=settings.snowflake_warehouse)
@@ -154,8 +158,7 @@ NUMBERS = count(1)
 
 
 @pytest.fixture
-def desk(session: Session, endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    home = next(path for path in tmp_path_factory.getbasetemp().iterdir() if path.name.startswith("home"))
+def desk(session: Session, endpoint: Endpoint, home: Path) -> Iterator[Desk]:
     yield Desk(session, f"shop{next(NUMBERS)}", home, [endpoint.url])
     session.execute("update quality.alerts set delivered_at = sysdate() where delivered_at is null")
 

@@ -376,7 +376,7 @@ def test_encrypted_with_certificates_on_both_sides(real_kafka: KafkaBroker, sett
         publisher.publish(OutgoingRecords([b"k"] * 20, numbered(20)))
     with closing(Member(secure, topic, {})) as member:
         wait(lambda: len(member.values) == 20, member, what="all read")
-    trusting_nobody = secure.model_copy(update={"kafka_ssl_ca_file": None, "kafka_connect_seconds": 1.0})
+    trusting_nobody = secure.model_copy(update={"kafka_ssl_ca_file": None, "kafka_connect_seconds": 5.0})
     with pytest.raises(StreamUnavailableError, match=r"(?i)certificate.*kafka_security_protocol"):
         open_source(trusting_nobody, "kafka", topic, group="group")
 
