@@ -376,9 +376,14 @@ def test_encrypted_with_certificates_on_both_sides(real_kafka: KafkaBroker, sett
         publisher.publish(OutgoingRecords([b"k"] * 20, numbered(20)))
     with closing(Member(secure, topic, {})) as member:
         wait(lambda: len(member.values) == 20, member, what="all read")
-    trusting_nobody = secure.model_copy(update={"kafka_ssl_ca_file": None, "kafka_connect_seconds": 5.0})
-    with pytest.raises(StreamUnavailableError, match=r"(?i)certificate.*kafka_security_protocol"):
-        open_source(trusting_nobody, "kafka", topic, group="group")
+    trusting_nobody = secure.model_copy(update={"kafka_ssl_ca_file": None, "kafka_connect_seconds": 1.0})
+    # A client whose time is up in the middle of a handshake can't say yet what is wrong with it.
+    said = []
+    while len(said) < 5 and "certificate" not in "".join(said).lower():
+        with pytest.raises(StreamUnavailableError, match="kafka_security_protocol") as refusal:
+            open_source(trusting_nobody, "kafka", topic, group="group")
+        said.append(str(refusal.value))
+    assert "certificate" in said[-1].lower()
 
 
 def test_a_join_that_ends_between_two_polls_is_not_joined_again(
