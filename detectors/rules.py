@@ -26,6 +26,9 @@ _SEVEREST_FIRST = {
     "quantity_missing": 5.0,
 }
 
+KINDS = frozenset(_SEVEREST_FIRST)
+"""Kinds of finding that break a rule."""
+
 
 @register
 class Rules(LineDetector):

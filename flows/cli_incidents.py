@@ -66,8 +66,9 @@ def show_incident(
     with open_session(configured_settings()) as session:
         incident = find_incident(session, incident_id)
         findings = session.rows(statement("findings_of_incident"), [incident["incident_id"], most])
+        [gate] = session.rows(statement("held_lines_of_incident"), [incident["incident_id"]])
     if output is OutputFormat.json:
-        write_rows([{**incident, "shown_findings": findings}], output)
+        write_rows([{**incident, "held_lines": gate["held"], "shown_findings": findings}], output)
         return
     if output is OutputFormat.csv:
         write_rows(findings, output)
@@ -79,7 +80,7 @@ def show_incident(
         markup=False,
     )
     out.print(Padding(escape(incident["reason"]), (0, 0, 0, 4)), soft_wrap=False)
-    for name, value in _details(incident):
+    for name, value in _details(incident, gate):
         out.print(Padding(f"[dim]{name}[/] {escape(value)}", (0, 0, 0, 4)), soft_wrap=False)
     if findings:
         out.print()
@@ -88,7 +89,7 @@ def show_incident(
             out.print(f"… and {incident['findings'] - len(findings):,} more (--most)")
 
 
-def _details(incident: dict[str, Any]) -> list[tuple[str, str]]:
+def _details(incident: dict[str, Any], gate: dict[str, Any]) -> list[tuple[str, str]]:
     details = []
     if incident["what_to_do"]:
         details.append(("what to do:", str(incident["what_to_do"])))
@@ -98,6 +99,8 @@ def _details(incident: dict[str, Any]) -> list[tuple[str, str]]:
         )
     if incident["money_at_risk"] is not None:
         details.append(("money at risk:", f"{incident['money_at_risk']:,.2f} {incident['currency'] or ''}".rstrip()))
+    if gate["held"] or gate["released"]:
+        details.append(("held out of the marts:", f"{gate['held']:,} order lines; {gate['released']:,} released"))
     if incident["decided_at"]:
         note = f": {incident['decision_note']}" if incident["decision_note"] else ""
         details.append(("decided:", f"{incident['decided_at']:%Y-%m-%d %H:%M} UTC by {incident['decided_by']}{note}"))
@@ -130,6 +133,26 @@ def dismiss(incident_id: IncidentId, note: Note = "", by: By = "") -> None:
 def resolve(incident_id: IncidentId, note: Note = "", by: By = "") -> None:
     """Say that its cause is gone; if it comes back, the incident is open again."""
     _decide(incident_id, "resolve", by, note)
+
+
+@app.command("release")
+@explained
+def release(incident_id: IncidentId, by: By = "") -> None:
+    """Let the order lines that it holds into the business marts, at the next run."""
+    from flows.connections import open_session
+    from flows.steps import gate
+    from flows.steps.deciding import find_incident
+
+    with open_session(configured_settings()) as session:
+        incident = find_incident(session, incident_id)
+        lines = gate.release(session, incident["incident_id"], by or getpass.getuser())
+    shown = incident["incident_id"][:ID_SHOWN]
+    if lines:
+        out.print(
+            f"{shown}  {lines:,} order line{'' if lines == 1 else 's'} released; the next run puts them into the marts"
+        )
+    else:
+        out.print(f"{shown}  holds no order line")
 
 
 def _decide(incident_id: str, decision: str, by: str, note: str) -> None:

@@ -6,10 +6,11 @@ called directly, Prefect would answer None when one of them failed, and go on.
 
 from __future__ import annotations
 
-from prefect import flow, unmapped
+from prefect import allow_failure, flow, unmapped
 
 from flows.results import LayerSummary, LoadSummary, RunIdentity, RunSummary, StreamSummary
 from flows.tasks import (
+    apply_holds,
     begin_run,
     conclude_run,
     consume_stream,
@@ -86,15 +87,17 @@ def quality(
     started_at: str = "",
     run: RunIdentity | None = None,
 ) -> RunSummary:
-    """dbt tests, reconciliation and anomaly detection; alerts and report; then the verdict."""
+    """Anomaly detection and what is held because of it; dbt tests and reconciliation of what stands then; alerts and
+    report; then the verdict. Tests and reconciliation are wanted most where something else failed."""
     run = begin_run(flow="quality", source=source, landing=landing, run_id=run_id, started_at=started_at, run=run)
-    tests = run_dbt_tests.submit(run=run)
-    reconciliation = reconcile.submit(run=run)
     anomalies = detect_anomalies.submit(run=run)
+    holds = apply_holds.submit(run=run, wait_for=[allow_failure(anomalies)])
+    tests = run_dbt_tests.submit(run=run, wait_for=[allow_failure(holds)])
+    reconciliation = reconcile.submit(run=run, wait_for=[allow_failure(holds)])
     alerts = send_alerts.submit(run=run, wait_for=[tests, reconciliation, anomalies])
     report = write_report.submit(run=run, anomalies=anomalies, wait_for=[alerts])
     conclusion = conclude_run.submit(
-        run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, report=report
+        run=run, tests=tests, reconciliation=reconciliation, anomalies=anomalies, holds=holds, report=report
     )
     return conclusion.result()
 

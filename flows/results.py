@@ -117,6 +117,15 @@ class AnomalySummary(Result):
     """Layers that were off, and why."""
 
 
+class HoldSummary(Result):
+    """What the gate keeps out of the business marts."""
+
+    lines_held: int
+    """Order lines of the source."""
+    changes: int
+    """Lines held or released, of all sources, that this run put into effect."""
+
+
 class AlertSummary(Result):
     """Where alerts went."""
 
@@ -147,6 +156,8 @@ class RunSummary(Result):
     lines_without_exchange_rate: dict[str, int] = Field(default_factory=dict)
     """Order lines by currency."""
     anomalies: int
+    lines_held: int = 0
+    """Order lines that the business marts leave out."""
     report: str
 
     @property
@@ -170,7 +181,7 @@ class RunSummary(Result):
             f"- files: {files}",
             f"- rows loaded: {self.rows_loaded:,}",
             f"- in quarantine: {self.rows_quarantined:,} records, {self.files_refused} files",
-            f"- anomalies: {self.anomalies}",
+            f"- anomalies: {self.anomalies}, order lines held out of the marts: {self.lines_held:,}",
             f"- reconciliation: {'; '.join(self.reconciliation_failures) or 'everything ties'}",
             f"- dbt tests: {'; '.join(self.test_failures) or 'all passed'}",
             *([f"- without an exchange rate: {self.without_exchange_rate}"] if self.without_exchange_rate else []),

@@ -11,6 +11,7 @@ from flows.results import (
     AlertSummary,
     AnomalySummary,
     FileGroup,
+    HoldSummary,
     LayerSummary,
     LoadSummary,
     ReconciliationSummary,
@@ -113,6 +114,15 @@ def detect_anomalies(run: RunIdentity) -> AnomalySummary:
     return step(run, load_settings())
 
 
+@task(name="apply_holds", retries=1, retry_delay_seconds=10, timeout_seconds=120 * MINUTE, tags=["dbt", "quality"])
+def apply_holds(run: RunIdentity) -> HoldSummary:
+    """Keep what the gate holds out of the business marts, put back what was released."""
+    from flows.settings import load_settings
+    from flows.steps.gate import apply_holds as step
+
+    return step(run, load_settings())
+
+
 @task(name="send_alerts", retries=1, retry_delay_seconds=10, timeout_seconds=10 * MINUTE, tags=["quality"])
 def send_alerts(run: RunIdentity) -> AlertSummary:
     """Say what was found where people look."""
@@ -137,6 +147,7 @@ def conclude_run(
     tests: TestSummary,
     reconciliation: ReconciliationSummary,
     anomalies: AnomalySummary,
+    holds: HoldSummary,
     report: ReportLocation,
 ) -> RunSummary:
     """Sum the run up; fail it when a reconciliation or a test failed."""
@@ -144,4 +155,4 @@ def conclude_run(
     from flows.settings import load_settings
     from flows.steps.quality import conclude_run as step
 
-    return publish_summary(lambda: step(run, tests, reconciliation, anomalies, report, load_settings()), run)
+    return publish_summary(lambda: step(run, tests, reconciliation, anomalies, holds, report, load_settings()), run)

@@ -101,6 +101,31 @@
         and content_hash = finished.finished_hash
 {%- endmacro %}
 
+{#- Enters that the marts are as the gate says, for the lines that this run saw, as it saw them: one released meanwhile is
+    left to the next run. -#}
+{% macro finish_gate_changes() -%}
+    update {{ source('quality', 'held_order_lines') }}
+    set applied_at = sysdate()
+    from (
+        select
+            order_line_key as changed_line,
+            incident_id as changed_incident,
+            quantity as changed_quantity,
+            unit_price as changed_price,
+            currency as changed_currency,
+            released_at as changed_release
+        from {{ ref('int_gate_changes') }}
+    ) as changes
+    where
+        applied_at is null
+        and order_line_key = changes.changed_line
+        and incident_id = changes.changed_incident
+        and quantity = changes.changed_quantity
+        and unit_price = changes.changed_price
+        and currency = changes.changed_currency
+        and equal_null(released_at, changes.changed_release)
+{%- endmacro %}
+
 {#- A table of the star as the last run left it, for models that it is built from itself: a ref would be a circle. -#}
 {% macro mart_as_it_is(name) -%}
     {%- if not execute -%}{{ return('marts.' ~ name) }}{%- endif -%}

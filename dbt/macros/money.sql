@@ -1,3 +1,9 @@
+{#- Whether a line is not held back by the gate, so that business marts count it. NULL is of before there was a gate.
+    facts: alias of FACT_ORDERS. -#}
+{% macro is_let_in(facts) -%}
+    not coalesce({{ facts }}.is_held, false)
+{%- endmacro %}
+
 {#- Whether a line takes back what another one sold, so that it is no sale itself: a return that is not in place.
     facts: alias of FACT_ORDERS. -#}
 {% macro is_reversal(facts) -%}

@@ -12,6 +12,7 @@ with facts as (
         count(*) as line_count,
         count_if(facts.reporting_net_amount is null) as lines_without_exchange_rate
     from {{ ref('fact_orders') }} as facts
+    where {{ is_let_in('facts') }}
     group by facts.source_system, facts.currency, facts.order_date_key, is_guest
 ),
 

@@ -45,7 +45,7 @@ lines as (
         on
             orders.source_system = named.source_system
             and orders.order_id = named.order_id
-    where not orders.is_returned
+    where not orders.is_returned and {{ is_let_in('orders') }}
 ),
 
 expected as (

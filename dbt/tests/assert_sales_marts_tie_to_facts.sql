@@ -11,6 +11,7 @@ with facts as (
     from {{ ref('fact_orders') }} as facts
     inner join {{ ref('dim_products') }} as products on facts.product_key = products.product_key
     inner join {{ ref('dim_date') }} as calendar on facts.order_date_key = calendar.date_key
+    where {{ is_let_in('facts') }}
 ),
 
 fact_days as (

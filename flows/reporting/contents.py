@@ -589,8 +589,7 @@ def _incidents(session: Session, run: RunIdentity, written_at: datetime) -> Inci
     wanted = json.dumps([{"incident_id": row["incident_id"]} for row in rows])
     gravest = session.rows(statement("report_incident_findings"), [wanted]) if rows else []
     findings = {finding.row["incident_id"]: finding for finding in _with_history(session, run, gravest)}
-    has_gate = bool(session.scalar(statement("report_has_held_lines")))
-    held = session.rows(statement("report_held_lines"), [run.source]) if has_gate else []
+    held = session.rows(statement("report_held_lines"), [run.source])
     states = session.rows(statement("report_incident_states"), [run.source])
     until = written_at.strftime("%Y-%m-%d %H:%M:%S.%f")
     return Incidents(

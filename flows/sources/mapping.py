@@ -218,6 +218,21 @@ class CalendarEvent(_Strict):
         return self
 
 
+Action = Literal["note", "alert", "hold"]
+
+
+class Gate(_Strict):
+    """What becomes of order lines that detectors find. `note`: it is entered; `alert`: people are told; `hold`: they are
+    told, and the business marts leave the lines out until somebody releases them. Small findings are always notes."""
+
+    rules: Action = "hold"
+    """Findings that break a rule, e.g. a price below zero."""
+    critical: Action = "alert"
+    """Critical findings that break none, and files that are faulty as a whole: those are held as a whole."""
+    warning: Action = "alert"
+    """Other findings."""
+
+
 class SourceMapping(_Strict):
     """One source: where its files land and how they are read, on which stream its clicks come, what its conventions
     mean."""
@@ -234,6 +249,8 @@ class SourceMapping(_Strict):
     conventions: Conventions = Conventions()
     calendar: list[CalendarEvent] = []
     """Announced promotions and closing days: what they do to a day's orders is no finding."""
+    gate: Gate = Gate()
+    """What becomes of what is found."""
 
     @field_validator("timezone")
     @classmethod

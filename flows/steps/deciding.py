@@ -1,7 +1,7 @@
 """What people decide about incidents, and what follows from it.
 
 acknowledge: somebody looks after it; it is no news any more. confirm: it is wrong indeed; its order lines teach the
-detectors nothing from now on. dismiss: it is right; its prices are known levels, its values are no findings again.
+detectors nothing from now on. dismiss: it is right; its prices are known levels, its values are no findings again, and no line is held because of it.
 resolve: its cause is gone; if it comes back, the incident is open again.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flows.steps import gate
 from warehouse import ledger
 from warehouse.session import Session, statement
 
@@ -62,4 +63,6 @@ def decide(session: Session, beginning: str, decision: str, by: str, note: str =
         statement("decide_incident"),
         [STATES[decision], CONFIRMS.get(decision), ledger.utc_now(), by, note or None, incident["incident_id"]],
     )
+    if decision == "dismiss":
+        gate.release(session, incident["incident_id"], by)
     return find_incident(session, incident["incident_id"])

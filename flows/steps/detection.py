@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flows.connections import open_session
 from flows.results import AnomalySummary, RunIdentity
 from flows.settings import Settings
+from flows.steps.gate import hold_findings, judge
 from flows.steps.grouping_findings import Group, group_findings
 from flows.steps.watching_series import watch_series
 from warehouse import ledger
@@ -19,6 +20,8 @@ from warehouse.session import Session, statement
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from flows.sources.mapping import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +36,13 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
     that no line is part of its own baseline. Only where there is next to no history (a first load) a part has to be
     judged among itself. Findings go to QUALITY.ANOMALIES under an id made of line and kind, together with their
     incidents; then the files to QUALITY.SCORED_FILES: a run that dies in between is repeated with the same result.
-    Lines of confirmed incidents are in no baseline; what was dismissed is expected from then on.
+    Lines of confirmed incidents are in no baseline; what was dismissed is expected from then on. What the gate holds is
+    entered with them; `flows.steps.gate.apply_holds` puts it into effect.
     """
     from detectors import OrderAnomalyModel
+    from flows.sources.mapping import load_mapping
 
+    gate = load_mapping(run.source, settings.sources_dir).gate
     notes: list[str] = []
     scored = critical = findings = 0
     money: dict[str, Decimal] = {}
@@ -71,7 +77,7 @@ def detect_anomalies(run: RunIdentity, settings: Settings) -> AnomalySummary:
                 dismissed={row["incident_id"] for row in dismissed},
             )
             with session.transaction():
-                _save(session, run, rows, groups)
+                _save(session, run, rows, judge(groups, rows, gate), gate)
             notes.extend(note for note in model.notes if note not in notes)
             scored += batch.num_rows
             findings += len(rows)
@@ -143,7 +149,7 @@ def _without_dismissed(rows: list[dict[str, Any]], dismissed: list[dict[str, Any
     return [row for row in rows if (row["kind"], row["product_id"], row["observed"]) not in right]
 
 
-def _save(session: Session, run: RunIdentity, rows: list[dict[str, Any]], groups: list[Group]) -> None:
+def _save(session: Session, run: RunIdentity, rows: list[dict[str, Any]], groups: list[Group], gate: Gate) -> None:
     ledger.save_json(session, "save_anomalies", rows)
     record_incidents(session, run.run_id, [group.incident for group in groups])
     members = [
@@ -158,6 +164,7 @@ def _save(session: Session, run: RunIdentity, rows: list[dict[str, Any]], groups
     ]
     ledger.save_json(session, "save_incident_findings", members)
     session.execute(statement("count_incident_findings"), [run.run_id])
+    hold_findings(session, run, groups, rows, gate)
 
 
 def _text(value: float | Decimal | str | None) -> str | None:

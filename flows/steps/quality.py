@@ -7,6 +7,7 @@ import logging
 from flows.connections import open_session
 from flows.results import (
     AnomalySummary,
+    HoldSummary,
     ReconciliationSummary,
     ReportLocation,
     RunIdentity,
@@ -81,6 +82,7 @@ def conclude_run(
     tests: TestSummary,
     reconciliation: ReconciliationSummary,
     anomalies: AnomalySummary,
+    holds: HoldSummary,
     report: ReportLocation,
     settings: Settings,
 ) -> RunSummary:
@@ -94,7 +96,7 @@ def conclude_run(
     """
 
     with open_session(settings) as session:
-        summary = summarize(session, run, tests, reconciliation, anomalies, report)
+        summary = summarize(session, run, tests, reconciliation, anomalies, holds, report)
         ledger.finish_run(session, run.run_id, summary.state, summary.model_dump(mode="json"))
     if summary.state == "failed":
         problems = [*reconciliation.failures, *tests.failures]
@@ -112,6 +114,7 @@ def summarize(
     tests: TestSummary,
     reconciliation: ReconciliationSummary,
     anomalies: AnomalySummary,
+    holds: HoldSummary,
     report: ReportLocation,
 ) -> RunSummary:
     """The summary of a run, from the ledger and the results of its checks."""
@@ -131,6 +134,7 @@ def summarize(
         test_failures=tests.failures,
         lines_without_exchange_rate=reconciliation.lines_without_exchange_rate,
         anomalies=anomalies.findings,
+        lines_held=holds.lines_held,
         report=report.path,
     )
 

@@ -64,6 +64,16 @@ def rebuild_star(settings: Settings) -> None:
         _fill_layer(layer, settings, dbt_variables(settings))
 
 
+def fill_marts_again(settings: Settings) -> None:
+    """Put what changed since the transform into the star and the marts.
+
+    Raises:
+        DbtError: dbt could not run, or a model failed; the message names each failed model and its error.
+    """
+    for layer in ("intermediate", "marts"):
+        _fill_layer(layer, settings, dbt_variables(settings))
+
+
 def _fill_layer(layer: str, settings: Settings, variables: dict[str, Any]) -> Any:  # noqa: ANN401 - dbt's result
     result = invoke_dbt(settings, LAYERS[layer], variables)
     failed = [item for item in result.results if str(item.status) in ("error", "fail", "runtime error")]

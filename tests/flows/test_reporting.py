@@ -207,6 +207,7 @@ def _line(
         "reporting_currency": "GBP",
         "returned_quantity": Decimal(0),
         "delivery_count": 1,
+        "is_held": False,
         "return_match": "matched" if quantity < 0 else None,
         "order_status": "returned" if quantity < 0 else "delivered",
         "is_returned": quantity < 0,
@@ -433,8 +434,13 @@ def _add_incidents(shop: Shop) -> None:
             for anomaly in ids
             if anomaly in found  # a small shop has fewer
         ]
+    facts = {line["order_line_key"]: line for line in shop.facts}
     shop.tables["quality.held_order_lines"] += [
         {
+            **{
+                name: facts[found[anomaly]["order_line_key"]][name]
+                for name in ("order_id", "quantity", "unit_price", "currency")
+            },
             "order_line_key": found[anomaly]["order_line_key"],
             "source_system": "shop",
             "source_file": "orders/<b>.csv.gz",
@@ -589,10 +595,6 @@ def _add_checks(shop: Shop) -> None:
 
 def fill(session: Session, shop: Shop) -> None:
     """Put the made-up rows into the warehouse."""
-    session.execute(
-        "create table if not exists quality.held_order_lines (order_line_key varchar, source_system varchar, "
-        "source_file varchar, incident_id varchar, run_id varchar, held_at timestamp_ntz, released_at timestamp_ntz)"
-    )
     session.execute(
         "create table if not exists staging.order_line_rejects as "
         "select null::varchar as reject_reason, null::number(38, 4) as gross_amount, lines.* "

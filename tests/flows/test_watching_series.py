@@ -112,6 +112,7 @@ def make_day(source: str, day: date, lines: int = 40, **fields: Any) -> list[Row
                 "country": "GB" if random.random() < 0.7 else "DE",
                 "returned_quantity": 0,
                 "delivery_count": 1,
+                "is_held": False,
                 "source_system": source,
                 "source_file": f"orders_{day}.csv",
                 "source_row": place + 1,

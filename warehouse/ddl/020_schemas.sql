@@ -17,4 +17,5 @@ grant all privileges on schema intermediate to role customer_analytics_transform
 grant all privileges on schema marts to role customer_analytics_transformer;
 grant all privileges on schema quality to role customer_analytics_loader;
 grant usage on schema marts to role customer_analytics_analyst;
+grant usage on schema quality to role customer_analytics_transformer;
 grant usage on schema quality to role customer_analytics_analyst;

@@ -108,6 +108,7 @@ create table if not exists marts.fact_orders (
     return_match varchar comment 'For a return, how it was found: stated, matched, awaited (not here yet) or none',
     returned_quantity number(18, 4) not null comment 'For a sold line: units that returns took back so far',
     delivery_count number(38, 0) not null comment 'How often the line was delivered; the latest counts',
+    is_held boolean not null comment 'Held out of the business marts, see QUALITY.HELD_ORDER_LINES',
     source_system varchar not null comment 'Source mapping the line came by',
     source_file varchar not null comment 'File the line came in',
     source_row number(38, 0) not null comment 'Record of that file',
@@ -118,3 +119,7 @@ create table if not exists marts.fact_orders (
 )
 cluster by (order_date_key, source_system)
 comment = 'Grain: one row per order line';
+
+-- Of warehouses that are older than the gate: NULL means no.
+alter table marts.fact_orders add column if not exists is_held boolean
+comment 'Held out of the business marts, see QUALITY.HELD_ORDER_LINES';

@@ -16,6 +16,7 @@ grant select, insert, update, delete, truncate on all tables in schema marts to 
 grant select on future tables in schema raw to role customer_analytics_transformer;
 grant select, insert, update, delete on future tables in schema ops to role customer_analytics_transformer;
 grant select, insert, update, delete, truncate on future tables in schema marts to role customer_analytics_transformer;
+grant select, update on table quality.held_order_lines to role customer_analytics_transformer;
 
 grant select on all tables in schema marts to role customer_analytics_analyst;
 grant select on future tables in schema marts to role customer_analytics_analyst;

@@ -1,4 +1,4 @@
--- FACT_ORDERS against the business marts. One row per mart and currency (the reporting currency's is of the converted
+-- FACT_ORDERS, without the lines that are held, against the business marts. One row per mart and currency (the reporting currency's is of the converted
 -- amounts), as in reconcile_files.sql. Bound: 1. source.
 with
 chosen as (select cast(? as varchar) as source_system),
@@ -14,6 +14,7 @@ facts as (
         chosen.source_system is not null as is_chosen
     from marts.fact_orders as fact
     left join chosen on fact.source_system = chosen.source_system
+    where not coalesce(fact.is_held, false)
 ),
 
 unknown as (

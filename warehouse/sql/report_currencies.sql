@@ -11,6 +11,7 @@ facts as (
     where
         facts.source_system = ?
         and facts.is_merchandise
+        and not coalesce(facts.is_held, false)
 ),
 
 ends as (

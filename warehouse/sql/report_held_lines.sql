@@ -6,7 +6,12 @@ select
     count(*) as order_lines,
     sum(facts.net_amount) as net_amount
 from quality.held_order_lines as held
-inner join marts.fact_orders as facts on held.order_line_key = facts.order_line_key
+inner join marts.fact_orders as facts
+    on
+        held.order_line_key = facts.order_line_key
+        and held.quantity = facts.quantity
+        and held.unit_price = facts.unit_price
+        and held.currency = facts.currency
 where
     held.source_system = ?
     and held.released_at is null

@@ -47,6 +47,7 @@ lines as (
     where
         facts.source_system = ?
         and facts.is_merchandise
+        and not coalesce(facts.is_held, false)
 ),
 
 beginning as (

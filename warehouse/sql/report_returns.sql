@@ -14,6 +14,7 @@ from marts.fact_orders
 where
     source_system = ?
     and is_merchandise
+    and not coalesce(is_held, false)
     and (is_returned or returned_amount <> 0)
 group by
     case

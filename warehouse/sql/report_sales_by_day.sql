@@ -31,6 +31,7 @@ sales as (
     where
         facts.source_system = ?
         and facts.is_merchandise
+        and not coalesce(facts.is_held, false)
         and facts.currency in (
             select currency.value::varchar
             from table(flatten(input => parse_json(?))) as currency

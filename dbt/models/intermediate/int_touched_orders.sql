@@ -141,6 +141,13 @@ where lines.is_readable
 union
 
 select
+    source_system,
+    order_id
+from {{ ref('int_gate_changes') }}
+
+union
+
+select
     lines.source_system,
     lines.order_id
 from lines

@@ -47,8 +47,8 @@ sold_lines as (
         lower(sales_channel) as channel,
         country,
         net_amount
-    from {{ ref('fact_orders') }}
-    where not is_returned
+    from {{ ref('fact_orders') }} as facts
+    where not is_returned and {{ is_let_in('facts') }}
 ),
 
 -- An order in two currencies is two rows and counts at the first.

@@ -49,6 +49,15 @@ return_links as (
     from {{ ref('int_return_links') }}
 ),
 
+held as (
+    select
+        order_line_key,
+        quantity,
+        unit_price,
+        currency
+    from {{ ref('int_held_order_lines') }}
+),
+
 returned as (
     select
         sale_line_key,
@@ -118,6 +127,7 @@ select
     return_links.return_match::varchar as return_match,
     coalesce(returned.returned_quantity, 0)::number(18, 4) as returned_quantity,
     lines.delivery_count::number(38, 0) as delivery_count,
+    (held.order_line_key is not null)::boolean as is_held,
     lines.source_system::varchar as source_system,
     lines._source_file::varchar as source_file,
     lines._source_row::number(38, 0) as source_row
@@ -126,6 +136,12 @@ left join customers on {{ is_version_at('customers', 'lines', 'customer_id', 'or
 left join products on {{ is_version_at('products', 'lines', 'product_id', 'ordered_at') }}
 left join return_links on lines.order_line_key = return_links.return_line_key
 left join returned on lines.order_line_key = returned.sale_line_key
+left join held
+    on
+        lines.order_line_key = held.order_line_key
+        and lines.quantity::number(18, 4) = held.quantity
+        and lines.unit_price::number(18, 4) = held.unit_price
+        and lines.currency = held.currency
 left join rates
     on
         lines.rate_source = rates.rate_source

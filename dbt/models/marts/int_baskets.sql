@@ -22,6 +22,7 @@ lines as (
             and facts.order_id = touched.order_id
     where
         facts.is_merchandise
+        and {{ is_let_in('facts') }}
         and not facts.is_returned
         and facts.quantity > facts.returned_quantity
 ),

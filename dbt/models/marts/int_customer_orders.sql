@@ -24,7 +24,7 @@ facts as (
         on
             facts.source_system = touched.source_system
             and facts.order_id = touched.order_id
-    where touched.order_id is not null or {{ not has_rows_to_keep() }}
+    where (touched.order_id is not null or {{ not has_rows_to_keep() }}) and {{ is_let_in('facts') }}
 ),
 
 customers as (

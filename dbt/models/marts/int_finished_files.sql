@@ -1,7 +1,15 @@
-{{ config(schema='INTERMEDIATE', materialized='table', post_hook="{{ finish_claims() }}") }}
+{{
+    config(
+        schema='INTERMEDIATE',
+        materialized='table',
+        post_hook=["{{ finish_claims() }}", "{{ finish_gate_changes() }}"],
+    )
+}}
 
 -- The last model of a run: it waits for the whole star and every mart.
 -- depends_on: {{ source('ops', 'transformed_files') }}
+-- depends_on: {{ source('quality', 'held_order_lines') }}
+-- depends_on: {{ ref('int_gate_changes') }}
 -- depends_on: {{ ref('fact_orders') }}
 -- depends_on: {{ ref('fact_clicks') }}
 -- depends_on: {{ ref('fact_sessions') }}

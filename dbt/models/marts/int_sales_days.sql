@@ -20,6 +20,7 @@ facts as (
         {{ is_reversal('facts') }} as is_reversal
     from {{ ref('fact_orders') }} as facts
     inner join touched on facts.order_date_key = touched.order_date_key
+    where {{ is_let_in('facts') }}
 ),
 
 products as (

@@ -41,6 +41,7 @@ lines as (
         ) as list_price
     from {{ ref('fact_orders') }} as facts
     inner join versions on facts.product_key = versions.product_key
+    where {{ is_let_in('facts') }}
 ),
 
 -- Returns are left out of price realisation: they say nothing about prices.
