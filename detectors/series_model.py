@@ -198,8 +198,10 @@ class SeriesAnomalyModel:
         else:
             kind = "series_high" if high else "series_low"
             advice = "Check what was different that day; if it was planned, add it to the calendar."
-        wanted = f"expected about {expected:,.4g} from the days before" if np.isfinite(expected) else "expected some"
-        seen = "has no data" if entry.missing else f"is {observed:,.4g}"
+        wanted = (
+            f"expected about {self._text(expected)} from the days before" if np.isfinite(expected) else "expected some"
+        )
+        seen = "has no data" if entry.missing else f"is {self._text(observed)}"
         critical = entry.missing or entry.score >= self.threshold + 2.0
         reason = f"{name} {seen} on {when:%A} {when}; {wanted}. {advice}"
         missed = abs((0.0 if entry.missing else observed) - expected)
@@ -215,6 +217,12 @@ class SeriesAnomalyModel:
             "money_at_risk": _number(missed) if self.kind == "amount" else None,
             "reason": reason,
         }
+
+    def _text(self, value: float) -> str:
+        """A value in a reason: rates as percentages, large numbers without fractions."""
+        if self.kind == "rate":
+            return f"{value:.1%}"
+        return f"{value:,.0f}" if abs(value) >= 1000 or value.is_integer() else f"{value:,.4g}"
 
     def _judge(self, day: IntArray, value: FloatArray) -> list[_Day]:
         """Every calendar day from the first to the last, in order, judged by the days before it."""

@@ -222,8 +222,11 @@ Action = Literal["note", "alert", "hold"]
 
 
 class Gate(_Strict):
-    """What becomes of order lines that detectors find. `note`: it is entered; `alert`: people are told; `hold`: they are
-    told, and the business marts leave the lines out until somebody releases them. Small findings are always notes."""
+    """What becomes of order lines that detectors find.
+
+    `note`: it is entered; `alert`: people are told; `hold`: they are told, and the business marts leave the lines out
+    until somebody releases them. Small findings are always notes.
+    """
 
     rules: Action = "hold"
     """Findings that break a rule, e.g. a price below zero."""

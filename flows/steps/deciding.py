@@ -1,8 +1,8 @@
 """What people decide about incidents, and what follows from it.
 
 acknowledge: somebody looks after it; it is no news any more. confirm: it is wrong indeed; its order lines teach the
-detectors nothing from now on. dismiss: it is right; its prices are known levels, its values are no findings again, and no line is held because of it.
-resolve: its cause is gone; if it comes back, the incident is open again.
+detectors nothing from now on. dismiss: it is right; its prices are known levels, its values are no findings again, and
+it holds no line. resolve: its cause is gone; if it comes back, the incident is open again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Daily series of a source: missing and repeated days, days that don't fit the days before them, and drift.
 
 Findings go to QUALITY.ANOMALIES, an id a series and day, and to QUALITY.INCIDENTS, one a day and cause: what is wrong
-with the whole source is one incident, not one a segment.
+with the whole source is one incident, not one a segment. A day that is strange because of order lines which are an
+incident already is evidence of that one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 import hashlib
 import json
 import logging
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +44,8 @@ _SEGMENT_ORDERS = 20
 _SEGMENT_DAYS = 112
 _SEGMENT_SHARE = 0.97
 _LEAST_SEGMENT_DAYS = 56
+# An incident that makes so much of a day's difference is the reason of it.
+_EXPLAINS = 0.5
 
 
 class SeriesSummary(Result):
@@ -80,6 +84,8 @@ class _Finding:
     cause: str = ""
     """What makes it one incident with others; by default its days and its direction."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    explained_by: str = ""
+    """Id of the incident whose order lines are the reason."""
 
     def anomaly_id(self, source: str) -> str:
         parts = (source, self.subject, self.measure, self.kind, self.first_day.isoformat(), self.source_file or "")
@@ -109,11 +115,12 @@ def watch_series(session: Session, run: RunIdentity, settings: Settings) -> Seri
         table = session.arrow(statement("daily_series"), [run.source, str(first), str(present[-1])])
         series, strange = _strange_days(run, table, judged, whole, calendar, settings)
         old = max(judged) - datetime.timedelta(days=settings.series_alert_days)
+        strange = _explained(session, run, table, strange, settings)
         found += [replace(one, severity="note") if one.first_day < old else one for one in strange]
         drifted, notes = _drift(session, run, first, present[-1], judged, settings)
         found += drifted
         _resolve_filled_days(session, run, set(present), settings)
-    groups = _groups(run, found, settings)
+    groups = _groups(run, [one for one in found if not one.explained_by], settings)
     incidents = [incident for incident, _ in groups]
     rows = [_anomaly_row(run, finding, incident, settings) for incident, members in groups for finding in members]
     held = [
@@ -121,6 +128,11 @@ def watch_series(session: Session, run: RunIdentity, settings: Settings) -> Seri
         for incident, members in groups
         for finding in members
     ]
+    for finding in found:
+        if finding.explained_by:
+            rows.append(_anomaly_row(run, finding, None, settings))
+            row = {"incident_id": finding.explained_by, "anomaly_id": finding.anomaly_id(run.source)}
+            held.append({**row, "run_id": run.run_id})
     with session.transaction():
         ledger.save_json(session, "save_anomalies", rows)
         record_incidents(session, run.run_id, incidents)
@@ -408,6 +420,46 @@ def _strange_days(
     return series, found
 
 
+def _explained(
+    session: Session, run: RunIdentity, table: pa.Table, strange: Sequence[_Finding], settings: Settings
+) -> list[_Finding]:
+    """The findings, those with the incident whose order lines make at least half of the difference.
+
+    Revenue: by the money at risk of the lines. The average price, a geometric mean: by how far the lines' prices are
+    from what was expected of them, over all lines of the day. Numbers of orders and lines no finding in a line changes.
+    """
+    if not strange:
+        return []
+    span = [str(min(one.first_day for one in strange)), str(max(one.first_day for one in strange))]
+    suspects = session.rows(statement("daily_series_suspects"), [run.source, run.source, *span])
+    lines = {row["date_day"]: row["order_lines"] for row in table.to_pylist() if row["segment_kind"] == "source"}
+    return [replace(one, explained_by=_reason_of_day(one, suspects, lines, settings)) for one in strange]
+
+
+def _reason_of_day(
+    finding: _Finding,
+    suspects: Sequence[Mapping[str, Any]],
+    lines: Mapping[datetime.date, int],
+    settings: Settings,
+) -> str:
+    observed, expected = float(finding.observed or 0), float(finding.expected or 0)
+    if observed <= 0 or expected <= 0 or finding.measure not in ("revenue", "average_price"):
+        return ""
+    share: dict[str, float] = {}
+    for row in suspects:
+        if row["date_day"] != finding.first_day or row["direction"] not in (finding.direction, "wrong"):
+            continue
+        if finding.measure == "average_price":
+            part = row["log_price_shift"] / max(lines[finding.first_day], 1) / abs(math.log(observed / expected))
+        elif finding.currency == settings.reporting_currency:
+            part = float(row["reporting_money"]) / abs(observed - expected)
+        else:
+            part = float(row["money"]) / abs(observed - expected) if row["currency"] == finding.currency else 0.0
+        share[row["incident_id"]] = share.get(row["incident_id"], 0.0) + part
+    incident = max(share, key=lambda one: (share[one], one), default="")
+    return incident if incident and share[incident] >= _EXPLAINS else ""
+
+
 def _is_regular(days: Sequence[datetime.date], source_days: Sequence[datetime.date]) -> bool:
     """Whether a segment had data on nearly every day that the source had."""
     recent = set(source_days[-_SEGMENT_DAYS:])
@@ -550,9 +602,10 @@ def _incident(run: RunIdentity, members: Sequence[_Finding], settings: Settings)
     )
 
 
-def _anomaly_row(run: RunIdentity, finding: _Finding, incident: Incident, settings: Settings) -> dict[str, Any]:
-    # Money of a part of a source is in that of the whole, so that only one finding of an incident has it.
-    has_money = finding.money_at_risk is not None and finding.subject == incident.subject
+def _anomaly_row(run: RunIdentity, finding: _Finding, incident: Incident | None, settings: Settings) -> dict[str, Any]:
+    # Money of a part of a source is in that of the whole, so that only one finding of an incident has it; that of a day
+    # which order lines explain is in theirs.
+    has_money = finding.money_at_risk is not None and incident is not None and finding.subject == incident.subject
     return {
         "anomaly_id": finding.anomaly_id(run.source),
         "run_id": run.run_id,

@@ -148,7 +148,7 @@ def shop(
     request: pytest.FixtureRequest,
 ) -> Shop:
     session, settings = warehouse
-    name = "i" + request.node.name.replace("_", "")[-30:]
+    name = "i" + "".join(filter(str.isalnum, request.node.name))[-30:].lower()
     write_mapping(settings, name)
     source = Shop(session, settings, name)
     source.deliver([row for offset in range(HISTORY_DAYS) for row in make_day(name, FIRST + timedelta(days=offset))])
@@ -183,6 +183,27 @@ def test_a_file_in_cents_is_one_incident_with_its_lines_under_it(shop: Shop) -> 
     assert members[0]["lines"] == incident["findings"]
     shop.detect()
     assert [row["findings"] for row in shop.incidents("file ")] == [incident["findings"]]
+
+
+@pytest.mark.parametrize("factor", [100, 0.01, 125])
+def test_a_faulty_file_and_its_strange_day_are_one_incident_also_on_the_next_day(shop: Shop, factor: float) -> None:
+    told = "and severity <> 'note' and state = 'open' and first_seen_at > '{}'"
+    before = shop.query("select max(first_seen_at) as at from quality.incidents")[0]["at"]
+    shop.deliver(repriced(next_day(shop), factor))
+    shop.detect()
+    shop.deliver(next_day(shop, 1))
+    shop.detect()
+    found = shop.query("select * from quality.incidents", told.format(before))
+    assert [row["subject"].split()[0] for row in found] == ["file"]
+    kinds = {
+        row["kind"]
+        for row in shop.session.rows(
+            "select a.kind from quality.incident_findings as m inner join quality.anomalies as a"
+            " on m.anomaly_id = a.anomaly_id where m.incident_id = ? and m.order_line_key is null",
+            [found[0]["incident_id"]],
+        )
+    }
+    assert kinds & {"series_high", "series_low", "day_partial", "day_doubled"}
 
 
 def faulty_line(shop: Shop, offset: int, factor: float = 100.0) -> str:

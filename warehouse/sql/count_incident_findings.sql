@@ -1,4 +1,4 @@
--- What an incident holds by now, also of earlier runs. Money is summed anew where all of it is in one currency.
+-- Order lines that an incident is about by now, also of earlier runs. Money is summed anew where all of it is in one currency.
 -- Bound: 1. run.
 update quality.incidents
 set
@@ -14,6 +14,7 @@ from (
         min(anomalies.currency) as currency
     from quality.incident_findings as members
     inner join quality.anomalies as anomalies on members.anomaly_id = anomalies.anomaly_id
+    where members.order_line_key is not null
     group by members.incident_id
 ) as held
 where
