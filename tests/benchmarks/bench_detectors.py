@@ -255,7 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--faults", choices=["protocol", "other"], default="protocol")
     parser.add_argument("--clean-history", action="store_true")
     parser.add_argument("--no-alibi", action="store_true")
-    parser.add_argument("--rows", type=int, default=0, help="also fit and score this many lines, for speed and memory")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="also fit and score this many lines, for speed and memory; 0: none"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
