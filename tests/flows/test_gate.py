@@ -96,6 +96,16 @@ def test_what_breaks_a_rule_is_held_and_nothing_else(shop: Shop) -> None:
     assert held(shop) == [line]
 
 
+def test_a_negative_quantity_is_strange_where_the_line_is_said_to_be_sold(shop: Shop) -> None:
+    rows = next_day(shop)
+    for place, status in enumerate(("delivered", "returned", "adjusted")):
+        rows[place] = {**rows[place], "quantity": -2, "is_returned": True, "order_status": status}
+    shop.deliver(rows)
+    shop.detect()
+    assert [line["order_line_key"] for line in held(shop)] == [rows[0]["order_line_key"]]
+    assert "quantity_sign" in {row["kind"] for row in shop.incidents("product ")}
+
+
 def test_a_faulty_file_is_held_as_a_whole_where_critical_findings_are(shop: Shop) -> None:
     set_gate(shop, rules="alert", critical="hold")
     rows = repriced(next_day(shop), 100)
