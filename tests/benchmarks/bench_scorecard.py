@@ -113,7 +113,7 @@ def parts_of(files: Sequence[Path], days: int) -> list[list[Path]]:
 def run_pass(source: str, name: str, seed: int, rate: float, days: int, folder: Path) -> Pass:
     """Land, run and compare."""
     from flows.connections import open_session
-    from flows.settings import load_settings
+    from flows.settings import Settings
 
     made, faulty, landing, truth_file = (folder / one for one in ("made", "faulty", "landing", "truth.parquet"))
     os.environ["CUSTOMER_ANALYTICS_HOME"] = str(folder / "home")
@@ -136,7 +136,7 @@ def run_pass(source: str, name: str, seed: int, rate: float, days: int, folder: 
                 shutil.copy2(path, target)
             call("run", "--source", source, "--landing", landing)
         truth = pq.read_table(truth_file).to_pylist() if name != "clean" else []
-        with open_session(load_settings()) as session:
+        with open_session(Settings()) as session:  # not the cached ones: each pass has a home of its own
             return compare(session, Pass(source, name, seed), truth)
     finally:
         call("down")

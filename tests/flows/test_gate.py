@@ -100,6 +100,7 @@ def test_a_negative_quantity_is_strange_where_the_line_is_said_to_be_sold(shop: 
     rows = next_day(shop)
     for place, status in enumerate(("delivered", "returned", "adjusted")):
         rows[place] = {**rows[place], "quantity": -2, "is_returned": True, "order_status": status}
+    rows[3] = {**rows[3], "order_status": "adjusted"}
     shop.deliver(rows)
     shop.detect()
     assert [line["order_line_key"] for line in held(shop)] == [rows[0]["order_line_key"]]

@@ -13,7 +13,11 @@ select
     facts.source_file,
     -- By what the source says of the line: a negative quantity of a line that is said to be sold contradicts it. A
     -- sale that was cancelled or returned in place still has the quantity of a sale.
-    (facts.order_status in ('returned', 'cancelled', 'adjusted') and facts.returned_amount = 0) as is_returned
+    (
+        facts.is_returned
+        and facts.returned_amount = 0
+        and facts.order_status in ('returned', 'cancelled', 'adjusted')
+    ) as is_returned
 from marts.fact_orders as facts
 inner join marts.dim_products as products on facts.product_key = products.product_key
 inner join marts.dim_customers as customers on facts.customer_key = customers.customer_key
