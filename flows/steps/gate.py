@@ -73,8 +73,7 @@ def hold_findings(
         for group in groups
         if gate.critical == "hold" and group.incident.evidence["scope"] == "file"
     ]
-    for name, rows in (("hold_order_lines", lines), ("hold_order_lines_of_files", files)):
-        ledger.save_json(session, name, rows, run.run_id, ledger.utc_now())
+    ledger.save_json(session, "hold_order_lines", [*lines, *files], run.run_id, ledger.utc_now())
 
 
 def release(session: Session, incident_id: str, by: str) -> int:

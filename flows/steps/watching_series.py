@@ -122,17 +122,19 @@ def watch_series(session: Session, run: RunIdentity, settings: Settings) -> Seri
         _resolve_filled_days(session, run, set(present), settings)
     groups = _groups(run, [one for one in found if not one.explained_by], settings)
     incidents = [incident for incident, _ in groups]
-    rows = [_anomaly_row(run, finding, incident, settings) for incident, members in groups for finding in members]
-    held = [
-        {"incident_id": incident.incident_id, "anomaly_id": finding.anomaly_id(run.source), "run_id": run.run_id}
-        for incident, members in groups
-        for finding in members
+    incident_of: list[tuple[_Finding, Incident | None]] = [
+        (finding, incident) for incident, members in groups for finding in members
     ]
-    for finding in found:
-        if finding.explained_by:
-            rows.append(_anomaly_row(run, finding, None, settings))
-            row = {"incident_id": finding.explained_by, "anomaly_id": finding.anomaly_id(run.source)}
-            held.append({**row, "run_id": run.run_id})
+    incident_of += [(finding, None) for finding in found if finding.explained_by]
+    rows = [_anomaly_row(run, finding, incident, settings) for finding, incident in incident_of]
+    held = [
+        {
+            "incident_id": incident.incident_id if incident else finding.explained_by,
+            "anomaly_id": finding.anomaly_id(run.source),
+            "run_id": run.run_id,
+        }
+        for finding, incident in incident_of
+    ]
     with session.transaction():
         ledger.save_json(session, "save_anomalies", rows)
         record_incidents(session, run.run_id, incidents)

@@ -77,7 +77,17 @@ def set_gate(shop: Shop, **gate: str) -> None:
 
 
 def below_zero(row: Row) -> Row:
-    return {**repriced([row], -1)[0]}
+    return repriced([row], -1)[0]
+
+
+def hold_one(shop: Shop) -> tuple[list[Row], Row]:
+    """Deliver a day whose first line has a price below zero; returns the day's lines and what is held of them."""
+    rows = next_day(shop)
+    rows[0] = below_zero(rows[0])
+    shop.deliver(rows)
+    shop.detect()
+    [line] = held(shop)
+    return rows, line
 
 
 def test_what_breaks_a_rule_is_held_and_nothing_else(shop: Shop) -> None:
@@ -127,11 +137,7 @@ def test_nothing_is_held_where_the_source_does_not_ask_for_it(shop: Shop) -> Non
 
 
 def test_what_was_released_stays_released_and_another_fault_of_the_line_is_held(shop: Shop) -> None:
-    rows = next_day(shop)
-    rows[0] = below_zero(rows[0])
-    shop.deliver(rows)
-    shop.detect()
-    [line] = held(shop)
+    rows, line = hold_one(shop)
     shop.session.execute("update quality.held_order_lines set applied_at = held_at")
     assert release(shop.session, line["incident_id"], "ann") == 1
     assert release(shop.session, line["incident_id"], "bob") == 0
@@ -151,11 +157,7 @@ def test_what_was_released_stays_released_and_another_fault_of_the_line_is_held(
 
 
 def test_what_is_dismissed_is_let_in(shop: Shop) -> None:
-    rows = next_day(shop)
-    rows[0] = below_zero(rows[0])
-    shop.deliver(rows)
-    shop.detect()
-    [line] = held(shop)
+    _, line = hold_one(shop)
     decide(shop.session, line["incident_id"], "confirm", "ann")
     assert held(shop) == [line]
     decide(shop.session, line["incident_id"], "dismiss", "ann")
@@ -163,11 +165,7 @@ def test_what_is_dismissed_is_let_in(shop: Shop) -> None:
 
 
 def test_the_command_says_what_it_released(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = next_day(shop)
-    rows[0] = below_zero(rows[0])
-    shop.deliver(rows)
-    shop.detect()
-    [line] = held(shop)
+    _, line = hold_one(shop)
     monkeypatch.setenv("CUSTOMER_ANALYTICS_HOME", str(shop.settings.home))
     monkeypatch.setenv("CUSTOMER_ANALYTICS_SOURCES_DIR", str(shop.settings.sources_dir))
     shown = CliRunner().invoke(app, ["incidents", "show", line["incident_id"]])

@@ -1,5 +1,5 @@
--- Order lines that an incident is about by now, also of earlier runs. Money is summed anew where all of it is in one currency.
--- Bound: 1. run.
+-- Order lines that an incident is about by now, also of earlier runs. Money is summed anew where all of it is in one
+-- currency. Bound: 1. run.
 update quality.incidents
 set
     findings = held.findings,

@@ -1,5 +1,5 @@
--- FACT_ORDERS, without the lines that are held, against the business marts. One row per mart and currency (the reporting currency's is of the converted
--- amounts), as in reconcile_files.sql. Bound: 1. source.
+-- FACT_ORDERS, without the lines that are held, against the business marts. One row per mart and currency (the reporting
+-- currency's is of the converted amounts), as in reconcile_files.sql. Bound: 1. source.
 with
 chosen as (select cast(? as varchar) as source_system),
 
